@@ -1,0 +1,65 @@
+#pragma once
+// Contract: where and in what order work runs. A new backend is one folder of models of this.
+#include <concepts>
+#include <cstddef>
+
+#include <moe/core/team.hpp>
+
+namespace moe {
+namespace detail {
+struct RowArchetype {  // any functor the library hands to for_each_row
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G, index_t) const
+  {
+  }
+};
+}  // namespace detail
+
+template <class X>
+concept HasTeam = Team<typename X::team_type>;
+
+// for_each_row(n, f): f(team, row) for every row in [0, n), rows in any order.
+template <class X>
+concept HasForEachRow =
+    requires(X const x, index_t n) { x.for_each_row(n, detail::RowArchetype{}); };
+
+// Memory in stream order; allocate throws OutOfMemoryError, none() is a handle that owns nothing
+// and can only be assigned to.
+template <class X>
+concept AllocatesInOrder = requires(X const x, void* p, std::size_t n) {
+  { x.allocate(n) } -> std::same_as<void*>;
+  { x.deallocate(p, n) } noexcept;
+  { X::none() } -> std::same_as<X>;
+};
+
+// Bytes between the program's memory and the space's, and within the space, in stream order.
+// copy_to_host waits for its result; on a GPU that is a synchronisation with the host.
+template <class X>
+concept HasCopies = requires(X const x, void* to, void const* from, std::size_t n) {
+  x.copy_from_host(to, from, n);
+  x.copy_to_host(to, from, n);
+  x.copy(to, from, n);
+  x.zero(to, n);
+};
+
+// Lanes order work on several streams by events: lane(i) works beside this handle, wait(m) makes
+// what follows here start after m. On Host they are nothing.
+template <class X>
+concept HasLaneOrder = requires(X const x) {
+  { x.lane(0) } -> std::same_as<X>;
+  x.wait(x.mark());
+};
+
+// Copyable and cheap: a handle to state that is made once, the only carrier of stream and memory,
+// and the first argument of everything that works. Beside these members a space has, found by
+// overload on the handle, the primitives
+//   sort_pairs   stable sort of 64-bit keys with 32-bit values           exec/host/sort.hpp
+//   sum_rows     column sums in fixed blocks of rows                     exec/host/sum_rows.hpp
+//   gemm         one dense product                                       exec/host/gemm.hpp
+//   grouped_gemm a product per expert over ragged rows                   expert/gemm.hpp
+template <class X>
+concept ExecutionSpace =
+    std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&
+    HasLaneOrder<X> && requires(X const x) { x.synchronize(); };
+
+}  // namespace moe

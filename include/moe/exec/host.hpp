@@ -1,0 +1,132 @@
+#pragma once
+// The Host space: this process's memory and threads.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <memory_resource>
+#include <new>
+#include <string>
+
+#include <moe/core/error.hpp>
+#include <moe/core/team.hpp>
+#include <moe/exec/execution_space.hpp>
+#include <moe/exec/host/pooling_resource.hpp>
+#include <moe/exec/host/thread_pool.hpp>
+
+namespace moe {
+
+// Whose dense products a Host uses. The library's own give the same bits for any number of threads
+// and any batch neighbours; a BLAS promises neither. `automatic` is a BLAS when one was found.
+enum class Products { automatic, own, blas };
+
+struct HostOptions {
+  int threads = 0;  // 0: all that the machine has
+  std::pmr::memory_resource* resource =
+      nullptr;  // null: a pool of its own; the caller's must outlive it
+  Products products = Products::automatic;
+};
+
+// A handle: copies share threads and memory. May be used by several user threads at once; their
+// parallel loops then take turns.
+class Host {
+ public:
+  using team_type = SerialTeam;
+
+  explicit Host(HostOptions options = {}) : state_{std::make_shared<State>(options)} {}
+  [[nodiscard]] static Host none() { return Host(nullptr); }
+
+  [[nodiscard]] int threads() const { return state_->threads.size(); }
+  [[nodiscard]] Products products() const { return state_->products; }
+  [[nodiscard]] std::pmr::memory_resource* resource() const { return state_->resource; }
+
+  [[nodiscard]] void* allocate(std::size_t bytes) const
+  {
+    try {
+      return state_->resource->allocate(bytes, PoolingResource::alignment);
+    } catch (std::bad_alloc const&) {
+      throw OutOfMemoryError("moe::Host::allocate",
+                             "bytes",
+                             std::to_string(bytes),
+                             "what the memory resource can give");
+    }
+  }
+  void deallocate(void* p, std::size_t bytes) const noexcept
+  {
+    state_->resource->deallocate(p, bytes, PoolingResource::alignment);
+  }
+
+  void copy_from_host(void* to, void const* from, std::size_t bytes) const
+  {
+    copy(to, from, bytes);
+  }
+  void copy_to_host(void* to, void const* from, std::size_t bytes) const { copy(to, from, bytes); }
+  void copy(void* to, void const* from, std::size_t bytes) const
+  {
+    if (bytes > 0) { std::memcpy(to, from, bytes); }
+  }
+  void zero(void* p, std::size_t bytes) const
+  {
+    if (bytes > 0) { std::memset(p, 0, bytes); }
+  }
+
+  template <class F>
+  void for_each_row(index_t rows, F const& f) const
+  {
+    // Blocks, so that threads do not meet at the counter for every row; their borders do not
+    // change what a row computes.
+    index_t const blocks = std::min<index_t>(rows, threads() == 1 ? 1 : index_t{16} * threads());
+    for_each_task(blocks, [&](int, index_t b) {
+      for (index_t i = rows * b / blocks; i < rows * (b + 1) / blocks; ++i) {
+        f(SerialTeam{}, i);
+      }
+    });
+  }
+
+  // Host's own: task(worker, i) for every i in [0, n); worker < threads() names scratch memory that
+  // no other running task uses.
+  template <class Task>
+  void for_each_task(index_t n, Task const& task) const
+  {
+    state_->threads.run(n, task);
+  }
+
+  [[nodiscard]] Host lane(int) const { return *this; }
+  struct Mark {};
+  [[nodiscard]] Mark mark() const { return {}; }
+  void wait(Mark) const {}
+  void synchronize() const {}
+
+ private:
+  struct State {
+    explicit State(HostOptions const& o)
+        : resource{o.resource != nullptr ? o.resource : &pool},
+          products{o.products != Products::automatic ? o.products : default_products},
+          threads{o.threads > 0
+                      ? o.threads
+                      : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))}
+    {
+#if !defined(MOE_WITH_CBLAS)
+      Check{"moe::Host"}.that(
+          products != Products::blas,
+          "products",
+          "blas",
+          "own: no CBLAS was found when this program was configured (MOE_BLAS)");
+#endif
+    }
+    PoolingResource pool;
+    std::pmr::memory_resource* resource;
+    Products products;
+    detail::ThreadPool threads;
+  };
+#if defined(MOE_WITH_CBLAS)
+  static constexpr Products default_products = Products::blas;
+#else
+  static constexpr Products default_products = Products::own;
+#endif
+
+  explicit Host(std::nullptr_t) {}
+  std::shared_ptr<State> state_;
+};
+static_assert(ExecutionSpace<Host>);
+
+}  // namespace moe

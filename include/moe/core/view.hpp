@@ -19,7 +19,7 @@ using Id      = std::int32_t;
 // std::array for host and device code (std::array's members are not __device__).
 template <class T, int N>
 struct Array {
-  T items[N > 0 ? N : 1];
+  T items[std::size_t{N > 0 ? N : 1}];
 
   MOE_HOST_DEVICE constexpr T& operator[](index_t i) { return items[i]; }
   MOE_HOST_DEVICE constexpr T const& operator[](index_t i) const { return items[i]; }

@@ -1,0 +1,256 @@
+#pragma once
+// The stage: routing -> plan, by stable sorts. Ties and order come from positions alone, so the plan
+// is the same on every space and for any number of threads.
+#include <bit>
+#include <cmath>
+
+#include <moe/comm/communicator.hpp>
+#include <moe/exec/execution_space.hpp>
+#include <moe/plan/routing_plan.hpp>
+
+namespace moe {
+namespace detail {
+
+// First position of an ascending key list that is not below `value`.
+template <class Key, class ExecT>
+MOE_HOST_DEVICE index_t lower_bound(View<Key const, 1, ExecT> key, Key value)
+{
+  index_t lo = 0, hi = key.extent(0);
+  while (lo < hi) {
+    index_t const mid = (lo + hi) / 2;
+    if (key(mid) < value) {
+      lo = mid + 1;
+    } else {
+      hi = mid;
+    }
+  }
+  return lo;
+}
+
+// Order in which assignments claim their slots: (expert, the policy's claim), position by stability.
+// Assignments that go nowhere come after all experts.
+template <class CapacityT, class S, class ExecT>
+struct ClaimKeyRow {
+  CapacityT capacity;
+  TokenAssignments<ExecT> assignments;
+  Id experts;
+  View<Id const, 1, ExecT> expert;       // (A)
+  View<S const, 1, ExecT> weight;        // (A)
+  View<float const, 1, ExecT> row_max;   // (T)
+  View<std::uint64_t, 1, ExecT> key;     // (A)
+  View<Id, 1, ExecT> value;              // (A)
+
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t t) const
+  {
+    index_t const from = assignments.begin(t);
+    for (index_t a = from + team.lane(); a < assignments.end(t); a += team.size()) {
+      auto const e = static_cast<std::uint64_t>(expert(a) < 0 ? experts : expert(a));
+      key(a)       = (e << CapacityT::claim_bits) |
+               capacity.claim(static_cast<int>(a - from), static_cast<float>(weight(a)), row_max(t));
+      value(a) = static_cast<Id>(a);
+    }
+  }
+};
+
+// A claim is served when fewer than C come before it at its expert.
+template <class CapacityT, class ExecT>
+struct ServeClaimsRow {
+  index_t slots;                                // C
+  Id experts;
+  View<std::uint64_t const, 1, ExecT> claim;    // (A) sorted
+  View<Id const, 1, ExecT> assignment;          // (A) sorted alike
+  View<std::uint32_t, 1, ExecT> served_by;      // (A) by assignment: expert, E dropped, E + 1 nowhere
+
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t e) const
+  {
+    auto const from = lower_bound(claim, static_cast<std::uint64_t>(e) << CapacityT::claim_bits);
+    auto const to =
+        e == experts ? claim.extent(0)
+                     : lower_bound(claim, static_cast<std::uint64_t>(e + 1) << CapacityT::claim_bits);
+    for (index_t i = from + team.lane(); i < to; i += team.size()) {
+      served_by(assignment(i)) =
+          static_cast<std::uint32_t>(e == experts ? experts + 1 : i - from < slots ? e : experts);
+    }
+  }
+};
+
+template <class ExecT>
+struct ServeAllRow {  // the unbounded case
+  Id experts;
+  View<Id const, 1, ExecT> expert;
+  View<std::uint32_t, 1, ExecT> served_by;
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t a) const
+  {
+    if (team.lane() == 0) {
+      served_by(a) = static_cast<std::uint32_t>(expert(a) < 0 ? experts + 1 : expert(a));
+    }
+  }
+};
+
+template <class ExecT>
+struct CountUpRow {
+  View<Id, 1, ExecT> value;
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t a) const
+  {
+    if (team.lane() == 0) { value(a) = static_cast<Id>(a); }
+  }
+};
+
+template <class ExecT>
+struct AssignmentViews {  // RoutingPlan's, for functors
+  View<Id, 1, ExecT> kept_per_expert, expert_offsets, slot_of, assignment_at, token_at, dropped_list,
+      dropped_count;
+};
+
+// One row per expert, then one for the dropped, then one for those that go nowhere.
+template <class ExecT>
+struct FillPlanRow {
+  TokenAssignments<ExecT> assignments;
+  Id experts;
+  index_t slots;                                   // C of padded slots; 0: compact
+  View<std::uint32_t const, 1, ExecT> served_by;   // (A) sorted
+  View<Id const, 1, ExecT> assignment;             // (A) sorted alike: in (token, k) order per expert
+  AssignmentViews<ExecT> plan;
+
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t e) const
+  {
+    index_t const from = lower_bound(served_by, static_cast<std::uint32_t>(e));
+    index_t const to   = lower_bound(served_by, static_cast<std::uint32_t>(e + 1));
+    index_t const base = slots > 0 ? e * slots : from;
+    if (team.lane() == 0) {
+      if (e < experts) { plan.kept_per_expert(e) = static_cast<Id>(to - from); }
+      if (e <= experts) { plan.expert_offsets(e) = static_cast<Id>(base); }
+      if (e == experts) { plan.dropped_count(0) = static_cast<Id>(to - from); }
+    }
+    for (index_t i = from + team.lane(); i < to; i += team.size()) {
+      Id const a = assignment(i);
+      if (e < experts) {
+        index_t const slot       = base + (i - from);
+        plan.slot_of(a)          = static_cast<Id>(slot);
+        plan.assignment_at(slot) = a;
+        plan.token_at(slot)      = static_cast<Id>(assignments.token_of(a));
+      } else {
+        plan.slot_of(a) = dropped;
+        if (e == experts) { plan.dropped_list(i - from) = a; }
+      }
+    }
+  }
+};
+
+template <class ExecT>
+struct MaxOfRow {
+  View<Id const, 1, ExecT> x;
+  View<Id, 1, ExecT> out;
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t) const
+  {
+    Id hi = 0;
+    for (index_t i = team.lane(); i < x.extent(0); i += team.size()) {
+      hi = x(i) > hi ? x(i) : hi;
+    }
+    hi = team.max(hi);
+    if (team.lane() == 0) { out(0) = hi; }
+  }
+};
+
+inline int bits_for(index_t largest)
+{
+  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(largest)));
+}
+
+}  // namespace detail
+
+// How many slots a plan of this policy needs at most: the bound on R that the host knows.
+template <class CapacityT>
+index_t slots_bound(CapacityT const& capacity, SlotLayout layout, RoutingShape shape, index_t assignments)
+{
+  if constexpr (CapacityT::bounded) {
+    if (layout == SlotLayout::padded) {
+      return checked_mul("moe::make_plan", "slots", capacity.slots_bound(shape), shape.experts);
+    }
+  }
+  return assignments;
+}
+
+// Fills `plan`, made for these sizes. `row_max` (T) is the largest score of each token, and may be
+// empty for a policy that is not bounded.
+template <class ExecT, class CommT, CapacityPolicy CapacityT, class S>
+void make_plan(ExecT const& exec,
+               CommT const& comm,
+               CapacityT const& capacity,
+               RoutingShape shape,
+               Routing<S, ExecT> const& routing,
+               View<float const, 1, ExecT> row_max,
+               RoutingPlan<ExecT>& plan)
+{
+  auto const assignments = routing.assignments();
+  index_t const A        = assignments.count;
+  auto const E           = static_cast<Id>(plan.kept_per_expert.extent(0));
+  auto const expert      = routing.expert.const_view();
+
+  histogram(exec, expert, plan.tokens_per_expert.view());
+  comm.all_reduce_sum(exec, plan.tokens_per_expert.view());
+
+  index_t slots = 0;
+  Tensor<std::uint32_t, 1, ExecT> served_by(exec, A), served_sorted(exec, A);
+  Tensor<Id, 1, ExecT> assignment(exec, A), assignment_sorted(exec, A);
+  if constexpr (CapacityT::bounded) {
+    Id max_load = 0;
+    if (capacity.needs_loads()) {  // waits for the device: C depends on the loads (Tutel, factor <= 0)
+      Tensor<Id, 1, ExecT> largest(exec, 1);
+      exec.for_each_row(
+          1, detail::MaxOfRow<ExecT>{plan.tokens_per_expert.const_view(), largest.view()});
+      exec.copy_to_host(&max_load, largest.view().data_handle(), sizeof(Id));
+    }
+    slots = capacity.slots(shape, max_load);
+    Tensor<std::uint64_t, 1, ExecT> claim(exec, A), claim_sorted(exec, A);
+    exec.for_each_row(assignments.tokens,
+                      detail::ClaimKeyRow<CapacityT, S, ExecT>{capacity,
+                                                               assignments,
+                                                               E,
+                                                               expert,
+                                                               routing.weight.const_view(),
+                                                               row_max,
+                                                               claim.view(),
+                                                               assignment.view()});
+    sort_pairs(exec,
+               CapacityT::claim_bits + detail::bits_for(E),
+               claim.view(),
+               assignment.view(),
+               claim_sorted.view(),
+               assignment_sorted.view());
+    exec.for_each_row(E + 1,
+                      detail::ServeClaimsRow<CapacityT, ExecT>{slots,
+                                                               E,
+                                                               claim_sorted.const_view(),
+                                                               assignment_sorted.const_view(),
+                                                               served_by.view()});
+  } else {
+    exec.for_each_row(A, detail::ServeAllRow<ExecT>{E, expert, served_by.view()});
+  }
+
+  exec.for_each_row(A, detail::CountUpRow<ExecT>{assignment.view()});
+  sort_pairs(exec,
+             detail::bits_for(E + 1),
+             served_by.view(),
+             assignment.view(),
+             served_sorted.view(),
+             assignment_sorted.view());
+  exec.for_each_row(E + 2,
+                    detail::FillPlanRow<ExecT>{
+                        assignments,
+                        E,
+                        plan.layout == SlotLayout::padded ? slots : 0,
+                        served_sorted.const_view(),
+                        assignment_sorted.const_view(),
+                        {plan.kept_per_expert.view(), plan.expert_offsets.view(), plan.slot_of.view(),
+                         plan.assignment_at.view(), plan.token_at.view(), plan.dropped_list.view(),
+                         plan.dropped_count.view()}});
+}
+
+}  // namespace moe

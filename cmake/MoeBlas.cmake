@@ -1,0 +1,20 @@
+# Gives moe::moe a CBLAS. It is linked for this build only: the installed package looks for one where
+# it is used, so that no path of this machine is exported.
+set(moe_why_no_blas "")
+if(MOE_BLAS STREQUAL "AUTO" AND NOT PROJECT_IS_TOP_LEVEL)
+  set(moe_why_no_blas "AUTO is OFF as a subproject")
+elseif(MOE_BLAS)
+  find_package(CBLAS QUIET)
+  if(CBLAS_FOUND)
+    target_link_libraries(moe_host INTERFACE $<BUILD_INTERFACE:CBLAS::CBLAS>)
+    target_compile_definitions(moe_host INTERFACE $<BUILD_INTERFACE:MOE_WITH_CBLAS=1>)
+  else()
+    set(moe_why_no_blas "no CBLAS found")
+    if(NOT MOE_BLAS STREQUAL "AUTO")
+      message(FATAL_ERROR "MOE_BLAS=${MOE_BLAS}, but no CBLAS was found: install libopenblas-dev, "
+                          "or set CBLAS_ROOT")
+    endif()
+  endif()
+else()
+  set(moe_why_no_blas "MOE_BLAS=OFF")
+endif()

@@ -1,0 +1,42 @@
+# cmake -DFILE=... -DINCLUDE=... -DCOMPILERS=a|b -P check.cmake
+# The file's first line says what must happen, in every compiler:
+#   // error: SENTENCE     it does not compile, and the first error line contains SENTENCE
+#   // compiles            it does: the near twin, which shows that nothing else is wrong
+# and its second line may add:
+#   // flags: -ffast-math
+file(STRINGS "${FILE}" lines LIMIT_COUNT 2)
+list(GET lines 0 expectation)
+list(APPEND lines "")
+list(GET lines 1 second)
+set(flags "")
+if(second MATCHES "^// flags: (.*)$")
+  separate_arguments(flags UNIX_COMMAND "${CMAKE_MATCH_1}")
+endif()
+if(expectation MATCHES "^// error: (.+)$")
+  set(sentence "${CMAKE_MATCH_1}")
+elseif(NOT expectation STREQUAL "// compiles")
+  message(FATAL_ERROR "the first line must be '// error: SENTENCE' or '// compiles'")
+endif()
+
+string(REPLACE "|" ";" COMPILERS "${COMPILERS}")
+foreach(compiler IN LISTS COMPILERS)
+  execute_process(COMMAND "${CMAKE_COMMAND}" -E env LC_ALL=C "${compiler}" -std=c++20 -fsyntax-only
+                          ${flags} "-I${INCLUDE}" "${FILE}"
+                  RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  string(REGEX MATCH "[^\n]*error: [^\n]*" first_error "${output}")
+  if(NOT DEFINED sentence)
+    if(NOT status EQUAL 0)
+      message(SEND_ERROR "${compiler}: should compile, but:\n${output}")
+    endif()
+  elseif(status EQUAL 0)
+    message(SEND_ERROR "${compiler}: compiles, but should say: ${sentence}")
+  else()
+    string(FIND "${first_error}" "${sentence}" at)
+    if(at EQUAL -1)
+      message(SEND_ERROR "${compiler}: should say: ${sentence}\nbut says first: ${first_error}\n"
+                         "all of it:\n${output}")
+    else()
+      message(STATUS "${first_error}")
+    endif()
+  endif()
+endforeach()

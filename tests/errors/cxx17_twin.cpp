@@ -1,0 +1,3 @@
+// compiles
+// flags: -std=c++20
+#include <moe/exec/host.hpp>

@@ -1,0 +1,3 @@
+// compiles
+// flags: -O3
+#include <moe/exec/host.hpp>

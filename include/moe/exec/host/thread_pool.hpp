@@ -4,38 +4,39 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include <moe/core/view.hpp>
+#include <moe/core/error.hpp>
 
 namespace moe::detail {
 
 // run(n, task) calls task(worker, i) once for every i in [0, n), on up to size() threads, the
 // caller among them; which thread runs which task is not fixed, so tasks must not care. One run at
-// a time: a second caller waits, and a run inside a task is a plain loop.
+// a time: a second caller waits, and a run inside a task, of this pool or another, is a plain loop.
 class ThreadPool {
  public:
   explicit ThreadPool(int threads)
   {
-    for (int worker = 1; worker < threads; ++worker) {
-      workers_.emplace_back([this, worker] { work(worker); });
+    try {
+      for (int worker = 1; worker < threads; ++worker) {
+        workers_.emplace_back([this, worker] { work(worker); });
+      }
+    } catch (std::system_error const&) {
+      std::string const started = std::to_string(size());
+      stop();
+      throw ValueError("moe::Host",
+                       "threads",
+                       std::to_string(threads),
+                       "at most what the system starts (" + started + ")");
     }
   }
   ThreadPool(ThreadPool const&)            = delete;
   ThreadPool& operator=(ThreadPool const&) = delete;
-  ~ThreadPool()
-  {
-    {
-      std::lock_guard const lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (auto& w : workers_) {
-      w.join();
-    }
-  }
+  ~ThreadPool() { stop(); }
 
   [[nodiscard]] int size() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -43,15 +44,17 @@ class ThreadPool {
   void run(index_t n, Task const& task)
   {
     if (n <= 0) { return; }
-    if (inside_ == this) {  // a task that runs tasks: this worker's own loop
-      for (index_t i = 0; i < n; ++i) {
-        task(worker_, i);
+    for (auto const* frame = innermost_; frame != nullptr; frame = frame->outer) {
+      if (frame->pool == this) {  // a task that runs tasks: this worker's own loop
+        for (index_t i = 0; i < n; ++i) {
+          task(frame->worker, i);
+        }
+        return;
       }
-      return;
     }
     std::lock_guard const one_run_at_a_time(callers_);
     Inside const inside(this, 0);
-    if (n == 1 || workers_.empty()) {
+    if (n == 1 || workers_.empty() || inside.outer != nullptr) {
       for (index_t i = 0; i < n; ++i) {
         task(0, i);
       }
@@ -76,14 +79,31 @@ class ThreadPool {
   }
 
  private:
+  // The pools whose tasks this thread is in, innermost first.
   struct Inside {
-    Inside(ThreadPool const* pool, int worker)
+    Inside(ThreadPool const* p, int w) : pool{p}, worker{w}, outer{innermost_}
     {
-      inside_ = pool;
-      worker_ = worker;
+      innermost_ = this;
     }
-    ~Inside() { inside_ = nullptr; }
+    Inside(Inside const&)            = delete;
+    Inside& operator=(Inside const&) = delete;
+    ~Inside() { innermost_ = outer; }
+    ThreadPool const* pool;
+    int worker;
+    Inside const* outer;
   };
+
+  void stop()
+  {
+    {
+      std::lock_guard const lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (auto& w : workers_) {
+      w.join();
+    }
+  }
 
   void drain(int worker)
   {
@@ -114,8 +134,7 @@ class ThreadPool {
     }
   }
 
-  inline static thread_local ThreadPool const* inside_ = nullptr;
-  inline static thread_local int worker_               = 0;
+  inline static thread_local Inside const* innermost_ = nullptr;
 
   std::mutex callers_, mutex_;
   std::condition_variable wake_, done_;

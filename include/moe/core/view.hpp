@@ -86,11 +86,11 @@ class View {
   }
   [[nodiscard]] MOE_HOST_DEVICE constexpr index_t size() const
   {
-    index_t n = 1;
+    std::uint64_t n = 1;  // so that a zero extent beside huge ones is no overflow
     for (int r = 0; r < Rank; ++r) {
-      n *= extents_[r];
+      n *= static_cast<std::uint64_t>(extents_[r]);
     }
-    return n;
+    return static_cast<index_t>(n);
   }
   [[nodiscard]] MOE_HOST_DEVICE constexpr bool empty() const { return size() == 0; }
 

@@ -46,6 +46,7 @@ class View {
   using element_type = T;
   using value_type   = std::remove_const_t<T>;
   using space_type   = SpaceT;
+  static constexpr int rank = Rank;
 
   View() = default;
 

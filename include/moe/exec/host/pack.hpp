@@ -3,24 +3,13 @@
 // which the micro-kernel reads it. Edges are filled with zeros, so every tile runs the same code.
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
-#include <moe/core/element.hpp>
 #include <moe/core/view.hpp>
+#include <moe/exec/host/widen.hpp>
 
 namespace moe::detail {
 
 inline constexpr index_t product_depth = 256;  // k that are packed at a time
-
-template <class S, class T>
-S widen(T x)
-{
-  if constexpr (std::is_floating_point_v<T>) {
-    return static_cast<S>(x);
-  } else {
-    return static_cast<S>(static_cast<float>(x));
-  }
-}
 
 // An operand is lanes (rows of op(a), columns of op(b)) of K elements each. Its stored rows are the
 // lanes, or the k's; row r is found through `index` where there is one, and -1 is a row of zeros.
@@ -48,15 +37,10 @@ T const* operand_row(Operand<S> const& from, index_t r)
 template <class S, class T>
 inline void transpose_4x4(T const* const* in, index_t k, index_t stride, S* out)
 {
-  typedef S Vector __attribute__((vector_size(4 * sizeof(S))));
+  using Vector = typename Four<S>::Vector;
   Vector r[4];
   for (int lane = 0; lane < 4; ++lane) {
-    if constexpr (std::is_same_v<S, T>) {
-      std::memcpy(&r[lane], in[lane] + k, sizeof(Vector));
-    } else {
-      T const* const p = in[lane] + k;
-      r[lane]          = Vector{widen<S>(p[0]), widen<S>(p[1]), widen<S>(p[2]), widen<S>(p[3])};
-    }
+    widen_4(in[lane] + k, r[lane]);
   }
   Vector const a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
   Vector const b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
@@ -120,9 +104,7 @@ void pack_depths(
         if (in == nullptr) {
           std::fill_n(to, Width, S{});
         } else if (width == Width) {
-          for (int lane = 0; lane < Width; ++lane) {
-            to[lane] = widen<S>(in[column + first + lane]);
-          }
+          widen_row<Width>(in + column + first, to);
         } else {
           for (index_t lane = 0; lane < Width; ++lane) {
             to[lane] = lane < width ? widen<S>(in[column + first + lane]) : S{};

@@ -4,13 +4,13 @@
 // element is one chain over ascending k (micro_kernel.hpp), tile sizes, threads and neighbours do
 // not show in its bits.
 #include <algorithm>
-#include <bit>
 
 #include <moe/core/tensor.hpp>
 #include <moe/exec/gemm.hpp>
 #include <moe/exec/host.hpp>
 #include <moe/exec/host/micro_kernel.hpp>
 #include <moe/exec/host/pack.hpp>
+#include <moe/exec/host/product_result.hpp>
 
 namespace moe::detail {
 
@@ -27,60 +27,7 @@ inline constexpr ProductTuning product_tuning{.rows                = 256,
                                               .least_rows          = 32,
                                               .least_columns_bytes = 512,
                                               .tasks_per_thread    = 4,
-                                              .alone               = 1 << 16};
-
-// Rounds to the element once: by way of a float with an odd last bit, which loses no tie.
-template <class T, class S>
-T narrow(S x)
-{
-  if constexpr (std::is_floating_point_v<T>) {
-    return static_cast<T>(x);
-  } else if constexpr (std::is_same_v<S, float>) {
-    return T(x);
-  } else {
-    float f                  = static_cast<float>(x);
-    std::uint32_t const bits = std::bit_cast<std::uint32_t>(f);
-    bool const finite        = (bits & 0x7f800000u) != 0x7f800000u;
-    if (finite && (bits & 1u) == 0 && static_cast<S>(f) != x) {
-      bool const up = (x > static_cast<S>(f)) == (x > 0);  // away from zero
-      f             = std::bit_cast<float>(up ? bits + 1 : bits - 1);
-    }
-    return T(f);
-  }
-}
-
-// One row of the result, and one of the bias, behind their element types.
-template <class S, class T>
-void store_row(void* base, index_t at, index_t n, S const* sum, bool add)
-{
-  T* const to = static_cast<T*>(base) + at;
-  if (add) {
-    for (index_t i = 0; i < n; ++i) {
-      to[i] = narrow<T>(widen<S>(to[i]) + sum[i]);
-    }
-  } else {
-    for (index_t i = 0; i < n; ++i) {
-      to[i] = narrow<T>(sum[i]);
-    }
-  }
-}
-template <class S, class T>
-void add_row(void const* base, index_t at, index_t n, S* sum)
-{
-  T const* const from = static_cast<T const*>(base) + at;
-  for (index_t i = 0; i < n; ++i) {
-    sum[i] += widen<S>(from[i]);
-  }
-}
-
-template <class S>
-struct ProductResult {
-  void* base;
-  bool add;
-  void (*store)(void* base, index_t at, index_t n, S const* sum, bool add);
-  void const* bias;
-  void (*add_bias)(void const* base, index_t at, index_t n, S* sum);
-};
+                                              .alone               = 1 << 19};
 
 // One of the products of a call: its extents, and its first rows in a, b, the result and the bias.
 struct ProductPart {
@@ -192,7 +139,8 @@ void run_products(Host const& exec, ProductCall<S> const& p, index_t most_m, ind
   index_t const size = sizeof(S);
   index_t const m_most =
       std::min(rounded_up(most_m, Tile::rows), tuning.rows / Tile::rows * Tile::rows);
-  index_t const n_most = std::min(rounded_up(p.n, Tile::columns), tuning.columns_bytes / size);
+  index_t const n_most = std::min(rounded_up(p.n, Tile::columns),
+                                  tuning.columns_bytes / size / Tile::columns * Tile::columns);
   index_t const k_most = std::min(most_k, product_depth);
   if (p.parts.count == 0 || m_most == 0 || n_most == 0) { return; }
 

@@ -35,10 +35,23 @@ class Carver {
   index_t used_ = 0;
 };
 
+// What a parameter starts as (initialize.hpp).
+struct Init {
+  double mean     = 0;
+  double variance = 0;
+
+  // N(0, 1 / fan_in): keeps the variance of what a layer passes on (LeCun et al. 1998).
+  static constexpr Init normal(index_t fan_in)
+  {
+    return {0, 1 / static_cast<double>(fan_in > 0 ? fan_in : 1)};
+  }
+  static constexpr Init constant(double value) { return {value, 0}; }
+  static constexpr Init zeros() { return {}; }
+};
+
 // A struct of views, ParamsT<T, ExecT>, says how it is laid out and what it holds:
 //   static ParamsT carve(Carver<T, ExecT>&, SizesT const&)
-//   void for_each(visit) const         visit("name", view, fan_in) for every view, in order;
-//                                      fan_in > 0: initialise from N(0, 1 / fan_in), 0: with zeros
+//   void for_each(visit) const         visit("name", view, Init) for every view, in order
 template <class P, class SizesT, class T, class ExecT>
 concept Carvable = requires(Carver<T, ExecT>& carver, SizesT const& sizes) {
   { P::carve(carver, sizes) } -> std::same_as<P>;
@@ -68,6 +81,7 @@ class OwnedParams {
     Carver<T const, ExecT> carver(memory_.view().data_handle());
     return ParamsT<T const, ExecT>::carve(carver, sizes_);
   }
+  operator ParamsT<T const, ExecT>() const { return const_view(); }
   [[nodiscard]] View<T, 1, ExecT> flat() { return memory_.view(); }
   [[nodiscard]] View<T const, 1, ExecT> const_flat() const { return memory_.const_view(); }
   [[nodiscard]] SizesT const& sizes() const { return sizes_; }

@@ -53,10 +53,12 @@ concept HasLaneOrder = requires(X const x) {
 // Copyable and cheap: a handle to state that is made once, the only carrier of stream and memory,
 // and the first argument of everything that works. Beside these members a space has, found by
 // overload on the handle, the primitives
-//   sort_pairs   stable sort of 64-bit keys with 32-bit values           exec/host/sort.hpp
-//   sum_rows     column sums in fixed blocks of rows                     exec/host/sum_rows.hpp
-//   gemm         one dense product                                       exec/host/gemm.hpp
-//   grouped_gemm a product per expert over ragged rows                   expert/gemm.hpp
+//   sort_pairs, histogram            stable sort of keys with 32-bit values   exec/host/sort.hpp
+//   sum_rows, grouped_sum_rows       sums over rows in fixed order        exec/host/sum_rows.hpp
+//   for_each_grouped_row             a functor over the experts' rows     exec/host/grouped_rows.hpp
+//   gemm                             one dense product                    exec/host/gemm.hpp
+//   grouped_gemm_rows, _weights      a product per expert, ragged rows    exec/host/grouped_gemm.hpp
+// exec/host/primitives.hpp includes all of them.
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&

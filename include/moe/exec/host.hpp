@@ -76,7 +76,7 @@ class Host {
     // change what a row computes.
     index_t const blocks = std::min<index_t>(rows, threads() == 1 ? 1 : index_t{16} * threads());
     for_each_task(blocks, [&](int, index_t b) {
-      for (index_t i = rows * b / blocks; i < rows * (b + 1) / blocks; ++i) {
+      for (index_t i = rows * b / blocks, end = rows * (b + 1) / blocks; i < end; ++i) {
         f(SerialTeam{}, i);
       }
     });

@@ -2,7 +2,6 @@
 // Host primitives of the plan: a stable counting sort and a histogram.
 #include <algorithm>
 #include <concepts>
-#include <vector>
 
 #include <moe/core/tensor.hpp>
 #include <moe/exec/host.hpp>
@@ -31,10 +30,11 @@ void counting_pass(Host const& exec,
   auto const digit     = [=](index_t i) {
     return static_cast<index_t>(static_cast<Key>(key[i] >> shift) & mask);
   };
-  exec.for_each_task(parts, [&](int, index_t p) {
-    std::fill_n(&counter(p, 0), digits, index_t{0});
-    for (index_t i = n * p / parts; i < n * (p + 1) / parts; ++i) {
-      ++counter(p, digit(i));
+  exec.for_each_task(parts, [=](int, index_t p) {
+    index_t* const count = &counter(p, 0);
+    std::fill_n(count, digits, index_t{0});
+    for (index_t i = n * p / parts, end = n * (p + 1) / parts; i < end; ++i) {
+      ++count[digit(i)];
     }
   });
   index_t next = 0;
@@ -45,9 +45,10 @@ void counting_pass(Host const& exec,
       next += here;
     }
   }
-  exec.for_each_task(parts, [&](int, index_t p) {
-    for (index_t i = n * p / parts; i < n * (p + 1) / parts; ++i) {
-      index_t const to = counter(p, digit(i))++;
+  exec.for_each_task(parts, [=](int, index_t p) {
+    index_t* const next_of = &counter(p, 0);
+    for (index_t i = n * p / parts, end = n * (p + 1) / parts; i < end; ++i) {
+      index_t const to = next_of[digit(i)]++;
       key_out[to]      = key[i];
       value_out[to]    = value[i];
     }
@@ -75,8 +76,10 @@ void sort_pairs(Host const& exec,
   Key *from = key.data_handle(), *to = key_out.data_handle();
   Id *from_value = value.data_handle(), *to_value = value_out.data_handle();
   for (int pass = 0; pass < passes; ++pass) {
+    int const shift = pass * each;
+    int const width = std::min(each, bits - shift);
     detail::counting_pass(
-        exec, n, from, from_value, pass * each, each, to, to_value, counter.view());
+        exec, n, from, from_value, shift, width, to, to_value, counter.view());
     std::swap(from, to);
     std::swap(from_value, to_value);
   }
@@ -99,7 +102,7 @@ inline void histogram(Host const& exec, View<Id const, 1, Host> key, View<Id, 1,
     for (index_t b = 0; b < bins; ++b) {
       partial(p, b) = 0;
     }
-    for (index_t i = n * p / parts; i < n * (p + 1) / parts; ++i) {
+    for (index_t i = n * p / parts, end = n * (p + 1) / parts; i < end; ++i) {
       if (key(i) >= 0 && key(i) < bins) { ++partial(p, key(i)); }
     }
   });

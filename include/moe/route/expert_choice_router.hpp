@@ -2,76 +2,37 @@
 // Expert choice: each expert takes its tokens, instead of each token its experts.
 #include <bit>
 #include <cmath>
+#include <cstdint>
+#include <string>
 
 #include <moe/route/route.hpp>
+#include <moe/route/row_math.hpp>
 
 namespace moe {
 namespace detail {
 
-// Larger floats get smaller keys, so that an ascending sort puts the largest first; NaN last.
-MOE_HOST_DEVICE inline std::uint32_t descending_key(float x)
-{
-  if (!(x == x)) { return 0xffffffffu; }
-  auto const bits = std::bit_cast<std::uint32_t>(x);
-  return (bits & 0x80000000u) != 0 ? bits : ~bits & 0x7fffffffu;
-}
-
-// The softmax of one row of logits where only finite numbers count, as everywhere in route/.
-template <Team G, class S>
-MOE_HOST_DEVICE S row_max_logit(G team, Row<S const> z)
-{
-  S hi = -INFINITY;
-  for (Id e = team.lane(); e < z.size(); e += team.size()) {
-    hi = z[e] > hi ? z[e] : hi;
-  }
-  return team.max(hi);
-}
-
-template <class S>
-MOE_HOST_DEVICE S exp_above(S z, S hi)  // exp(z - hi), with inf - inf as 0 and NaN as -inf
-{
-  if (!(z == z)) { return 0; }
-  return z == hi ? S{1} : std::exp(z - hi);
-}
-
-// score (T, E) = softmax of the row, 0 for a token that takes no part
-template <class S, class ExecT>
-struct SoftmaxRow {
-  RoutingInput<S, ExecT> in;
-  View<S const, 2, ExecT> logits;
-  View<S, 2, ExecT> score;
-
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t t) const
-  {
-    auto const z = row(logits, t);
-    S const hi   = row_max_logit(team, z);
-    S sum        = 0;
-    for (Id e = team.lane(); e < z.size(); e += team.size()) {
-      sum += exp_above(z[e], hi);
-    }
-    sum = team.sum(sum);
-    for (Id e = team.lane(); e < z.size(); e += team.size()) {
-      score(t, e) = sum > 0 ? exp_above(z[e], hi) / sum : S{0};
-    }
-  }
-};
-
-// Sort key of the pair (expert e, token t) at e * T + t: expert above, then score, best first.
+// score (T, E) = softmax of the row, and the sort key of the pair (expert e, token t), which lies
+// at e * T + t: expert above, then score, best first, then tokens that take no part.
 template <class S, class ExecT>
 struct ExpertChoiceKeyRow {
   RoutingInput<S, ExecT> in;
-  View<S const, 2, ExecT> score;      // (T, E)
+  View<S const, 2, ExecT> logits;     // (T, E)
+  View<S, 2, ExecT> score;            // (T, E)
   View<std::uint64_t, 1, ExecT> key;  // (E * T)
   View<Id, 1, ExecT> token;           // (E * T)
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
+    auto const z       = row(logits, t);
+    auto const softmax = row_softmax(team, z);
+    bool const goes    = in.takes_part(t);
     for (index_t e = team.lane(); e < in.experts; e += team.size()) {
-      bool const out   = !in.takes_part(t);
-      auto const below = out ? 0xffffffffu : descending_key(static_cast<float>(score(t, e)));
-      key(e * in.tokens + t)   = (static_cast<std::uint64_t>(e) << 32) | below;
+      score(t, e) = softmax(z[e]);
+      // Floats in [0, 1] are ordered as their bits.
+      auto const bits          = std::bit_cast<std::uint32_t>(static_cast<float>(score(t, e)));
+      std::uint32_t const rank = goes ? 0x7fffffffu - bits : 0xffffffffu;
+      key(e * in.tokens + t)   = (static_cast<std::uint64_t>(e) << 32) | rank;
       token(e * in.tokens + t) = static_cast<Id>(t);
     }
   }
@@ -137,8 +98,8 @@ struct ExpertChoiceFillRow {
 template <class S, class ExecT>
 struct ExpertChoiceBackwardRow {
   RoutingInput<S, ExecT> in;
-  View<S const, 2, ExecT> logits;    // (T, E)
-  RoutingView<S, ExecT> routing;
+  View<S const, 2, ExecT> logits;  // (T, E)
+  ConstRoutingView<S, ExecT> routing;
   View<S const, 1, ExecT> d_weight;  // (A)
   View<S, 2, ExecT> d_logits;        // (T, E)
 
@@ -146,24 +107,20 @@ struct ExpertChoiceBackwardRow {
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
     if (!in.takes_part(t)) { return; }
-    auto const z = row(logits, t);
-    S const hi   = row_max_logit(team, z);
-    S sum        = 0;
-    for (Id e = team.lane(); e < z.size(); e += team.size()) {
-      sum += exp_above(z[e], hi);
-    }
-    sum   = team.sum(sum);
-    S dot = 0;
+    auto const z       = row(logits, t);
+    auto const softmax = row_softmax(team, z);
+    S dot              = 0;
     for (index_t a = routing.offsets(t); a < routing.offsets(t + 1); ++a) {
       dot += d_weight(a) * routing.weight(a);
     }
     for (Id e = team.lane(); e < z.size(); e += team.size()) {
-      if (sum > 0) { d_logits(t, e) -= dot * exp_above(z[e], hi) / sum; }
+      d_logits(t, e) -= is_finite(z[e]) ? dot * softmax(z[e]) : S{0};
     }
-    team.sync();
-    if (team.lane() != 0) { return; }
     for (index_t a = routing.offsets(t); a < routing.offsets(t + 1); ++a) {
-      d_logits(t, routing.expert(a)) += d_weight(a) * routing.weight(a);
+      Id const e = routing.expert(a);
+      if (owns_column(team, e) && is_finite(z[e])) {
+        d_logits(t, e) += d_weight(a) * routing.weight(a);
+      }
     }
   }
 };
@@ -171,13 +128,15 @@ struct ExpertChoiceBackwardRow {
 }  // namespace detail
 
 // Each expert takes the C = ceil(factor * T / E) tokens with the largest softmax score in its
-// column, ties to the smaller token; a token gets as many experts as took it (Zhou et al. 2022).
+// column, compared as float, ties to the smaller token; a token gets as many experts as took it
+// (Zhou et al. 2022). Masked tokens are taken by nobody, but count in T.
 // Perfectly balanced without a loss, but not causal: whether an expert takes a token depends on
 // later ones.
 struct ExpertChoice {
   double factor = 1;  // mean number of experts per token
 
-  static constexpr bool stage_level = true;
+  static constexpr bool stage_level   = true;
+  static constexpr bool fills_experts = true;
 
   [[nodiscard]] index_t slots(index_t tokens, index_t experts) const
   {
@@ -190,7 +149,9 @@ struct ExpertChoice {
   }
   void check(Check const& check, index_t) const
   {
-    check.that(std::isfinite(factor) && factor > 0, "ExpertChoice.factor", std::to_string(factor),
+    check.that(std::isfinite(factor) && factor > 0,
+               "ExpertChoice.factor",
+               std::to_string(factor),
                "finite and above 0");
   }
 
@@ -209,11 +170,11 @@ struct ExpertChoice {
     Tensor<std::uint32_t, 1, ExecT> taken_by(exec, E * C), by_sorted(exec, E * C);
     Tensor<Id, 1, ExecT> expert(exec, E * C), expert_sorted(exec, E * C);
 
-    exec.for_each_row(T, detail::SoftmaxRow<S, ExecT>{in, logits, score.view()});
-    exec.for_each_row(T,
-                      detail::ExpertChoiceKeyRow<S, ExecT>{
-                          in, score.const_view(), key.view(), token.view()});
-    sort_pairs(exec, 32 + bits(E), key.view(), token.view(), key_sorted.view(), token_sorted.view());
+    exec.for_each_row(
+        T,
+        detail::ExpertChoiceKeyRow<S, ExecT>{in, logits, score.view(), key.view(), token.view()});
+    sort_pairs(
+        exec, 32 + bits(E), key.view(), token.view(), key_sorted.view(), token_sorted.view());
     if (T > 0) {
       exec.for_each_row(E,
                         detail::TakeFirstRow<S, ExecT>{
@@ -222,25 +183,23 @@ struct ExpertChoice {
     // Experts ascend within a token, since the second sort is stable.
     sort_pairs(
         exec, bits(T), taken_by.view(), expert.view(), by_sorted.view(), expert_sorted.view());
-    exec.for_each_row(T + 1,
-                      detail::ExpertChoiceFillRow<S, ExecT>{in,
-                                                            score.const_view(),
-                                                            by_sorted.const_view(),
-                                                            expert_sorted.const_view(),
-                                                            routing});
+    exec.for_each_row(
+        T + 1,
+        detail::ExpertChoiceFillRow<S, ExecT>{
+            in, score.const_view(), by_sorted.const_view(), expert_sorted.const_view(), routing});
   }
 
   template <class ExecT, class S>
   void route_backward(ExecT const& exec,
                       RoutingInput<S, ExecT> const& in,
                       View<S const, 2, ExecT> logits,
-                      RoutingView<S, ExecT> routing,
+                      ConstRoutingView<S, ExecT> routing,
                       View<S const, 1, ExecT> d_weight,
                       View<S, 2, ExecT> d_logits) const
   {
-    exec.for_each_row(in.tokens,
-                      detail::ExpertChoiceBackwardRow<S, ExecT>{
-                          in, logits, routing, d_weight, d_logits});
+    exec.for_each_row(
+        in.tokens,
+        detail::ExpertChoiceBackwardRow<S, ExecT>{in, logits, routing, d_weight, d_logits});
   }
 
  private:

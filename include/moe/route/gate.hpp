@@ -31,7 +31,8 @@ template <class G>
 concept HasGateKind = std::same_as<typename G::kind, gate_kind>;
 
 template <class G>
-concept HasGateSizes = std::default_initializable<typename G::Sizes>;
+concept HasGateSizes =
+    std::default_initializable<typename G::Sizes> && std::equality_comparable<typename G::Sizes>;
 
 template <class G, class T, class ExecT>
 concept HasGateParams =

@@ -54,7 +54,7 @@ struct GivenRouting {
   void route_backward(ExecT const&,
                       RoutingInput<S, ExecT> const&,
                       View<S const, 2, ExecT>,
-                      RoutingView<S, ExecT>,
+                      ConstRoutingView<S, ExecT>,
                       View<S const, 1, ExecT>,
                       View<S, 2, ExecT>) const
   {

@@ -34,7 +34,7 @@ concept HasStageRouteBackward = requires(R const r,
                                          ExecT const exec,
                                          RoutingInput<S, ExecT> const in,
                                          View<S const, 2, ExecT> logits,
-                                         RoutingView<S, ExecT> routing,
+                                         ConstRoutingView<S, ExecT> routing,
                                          View<S const, 1, ExecT> d_weight,
                                          View<S, 2, ExecT> d_logits) {
   { r.route_backward(exec, in, logits, routing, d_weight, d_logits) } -> std::same_as<void>;
@@ -79,7 +79,7 @@ struct RouteBackwardRow {
   RouterT router;
   RoutingInput<S, ExecT> in;
   View<S const, 2, ExecT> logits;    // (T, N)
-  RoutingView<S, ExecT> routing;
+  ConstRoutingView<S, ExecT> routing;
   View<S const, 1, ExecT> d_weight;  // (A)
   View<S, 2, ExecT> d_logits;        // (T, N)
 
@@ -126,7 +126,7 @@ struct RowRouterStage {
   void route_backward(ExecT const& exec,
                       RoutingInput<S, ExecT> const& in,
                       View<S const, 2, ExecT> logits,
-                      RoutingView<S, ExecT> routing,
+                      ConstRoutingView<S, ExecT> routing,
                       View<S const, 1, ExecT> d_weight,
                       View<S, 2, ExecT> d_logits) const
   {

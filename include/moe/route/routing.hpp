@@ -32,13 +32,13 @@ struct TokenAssignments {
   }
 };
 
-// Views of the same; what a stage-level router fills and what plan and combine read.
-template <class S, class ExecT>
+// Views of the same; what a stage-level router fills.
+template <class S, class ExecT, class IdT = Id>
 struct RoutingView {
-  View<Id, 1, ExecT> expert;   // (A), or no_expert
-  View<S, 1, ExecT> weight;    // (A)
-  View<Id, 1, ExecT> offsets;  // (T + 1) or empty
-  View<Id, 1, ExecT> token;    // (A) or empty
+  View<IdT, 1, ExecT> expert;   // (A), or no_expert
+  View<S, 1, ExecT> weight;     // (A)
+  View<IdT, 1, ExecT> offsets;  // (T + 1) or empty
+  View<IdT, 1, ExecT> token;    // (A) or empty
   index_t tokens = 0;
   int stride     = 0;
 
@@ -47,6 +47,10 @@ struct RoutingView {
     return {tokens, expert.extent(0), stride, offsets, token};
   }
 };
+
+// And what its backward reads.
+template <class S, class ExecT>
+using ConstRoutingView = RoutingView<S const, ExecT, Id const>;
 
 // Owns one routing. stride 0 makes the lists of varying length.
 template <class S, class ExecT>
@@ -62,6 +66,10 @@ struct Routing {
   {
   }
   [[nodiscard]] RoutingView<S, ExecT> view()
+  {
+    return {expert.view(), weight.view(), offsets.view(), token.view(), tokens, stride};
+  }
+  [[nodiscard]] ConstRoutingView<S, ExecT> const_view() const
   {
     return {expert.view(), weight.view(), offsets.view(), token.view(), tokens, stride};
   }

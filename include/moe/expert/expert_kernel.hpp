@@ -2,6 +2,7 @@
 // Contract: an expert kernel computes F_e on the rows of every expert, and the way back.
 #include <concepts>
 
+#include <moe/core/element.hpp>
 #include <moe/core/params.hpp>
 #include <moe/expert/expert_rows.hpp>
 
@@ -11,12 +12,15 @@ namespace moe {
 // absolute rows, so that a dispatcher may call it once, once per expert, or chunk by chunk while
 // rows arrive, and the bits are the same. Shapes: x, dy rows (R, D) by reference; out, dx (R, D).
 //
-//   Sizes                what beside D and L it must know to lay out its parameters
+//   Sizes                what beside D and L it must know to lay out its parameters; comparable
 //   Params<T, ExecT>     a struct of views for values and gradients alike (core/params.hpp), whose
 //                        layout() says the sizes that its views have
 //   Saved<T, ExecT>      what forward keeps for backward; const from then on
 //   Carry<T, ExecT>      what backward_data leaves for backward_weights; also all their scratch
-//   make_saved, make_carry, make_scratch   allocate for R rows; nothing else below may allocate
+//   Scratch<T, ExecT>    what a forward pass needs beside; in an infer pass also in place of Saved
+//   make_saved, make_carry, make_scratch   allocate for R rows; nothing else below may allocate but
+//                        what the space's primitives take for themselves
+//   check(check, layout)                   optional: throws for sizes that it cannot have
 //
 //   infer(exec, params, groups, x, scratch, out)                  out(r) = F_e(x_r), keeps nothing
 //   forward(exec, params, groups, x, saved, scratch, out)         the same, writes saved
@@ -37,8 +41,11 @@ struct ExpertLayout {
   SizesT own{};
 };
 
+enum class Pass { infer, forward };
+
 template <class X>
-concept HasSizes = std::default_initializable<typename X::Sizes>;
+concept HasSizes =
+    std::default_initializable<typename X::Sizes> && std::equality_comparable<typename X::Sizes>;
 
 template <class X, class T, class ExecT>
 concept HasParams =
@@ -57,7 +64,7 @@ concept HasSaved = requires(
     k.template make_carry<T>(exec, sizes, rows)
   } -> std::same_as<typename X::template Carry<T, ExecT>>;
   {
-    k.template make_scratch<T>(exec, sizes, rows)
+    k.template make_scratch<T>(exec, sizes, rows, Pass::infer)
   } -> std::same_as<typename X::template Scratch<T, ExecT>>;
 };
 

@@ -1,0 +1,164 @@
+#pragma once
+// Contract and models: what an FFN puts between its two products, element by element.
+#include <cmath>
+#include <concepts>
+
+#include <moe/core/element.hpp>
+#include <moe/core/view.hpp>
+
+namespace moe {
+
+// An activation reads `arity` pre-activations (1, or gate and up) and gives one number:
+//   a(z)              Array<S, arity> -> S
+//   a.backward(z, d)  d times the gradient with respect to z
+template <class A>
+concept HasArity = requires {
+  { A::arity } -> std::convertible_to<int>;
+} && (A::arity == 1 || A::arity == 2);
+
+template <class A>
+concept HasActivationValue = requires(A const a, Array<float, A::arity> const z) {
+  { a(z) } -> std::same_as<float>;
+};
+
+template <class A>
+concept HasActivationBackward = requires(A const a, Array<float, A::arity> const z, float d) {
+  { a.backward(z, d) } -> std::same_as<Array<float, A::arity>>;
+};
+
+template <class A>
+concept Activation = std::is_trivially_copyable_v<A> && HasArity<A> && HasActivationValue<A> &&
+                     HasActivationBackward<A>;
+
+struct Relu {
+  static constexpr int arity = 1;
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE S operator()(Array<S, 1> z) const
+  {
+    return z[0] > 0 ? z[0] : S{0};
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE Array<S, 1> backward(Array<S, 1> z, S d) const
+  {
+    return {{z[0] > 0 ? d : S{0}}};
+  }
+};
+
+// max(z, 0)^2 (Primer, So et al. 2021)
+struct SquaredRelu {
+  static constexpr int arity = 1;
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE S operator()(Array<S, 1> z) const
+  {
+    return z[0] > 0 ? z[0] * z[0] : S{0};
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE Array<S, 1> backward(Array<S, 1> z, S d) const
+  {
+    return {{z[0] > 0 ? S{2} * z[0] * d : S{0}}};
+  }
+};
+
+// z Phi(z), with the error function (Hendrycks & Gimpel 2016), not its tanh approximation
+struct Gelu {
+  static constexpr int arity = 1;
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE S operator()(Array<S, 1> z) const
+  {
+    return z[0] * cdf(z[0]);
+  }
+  // Phi(z) + z phi(z)
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE Array<S, 1> backward(Array<S, 1> z, S d) const
+  {
+    S const density = S(0.3989422804014327) * std::exp(S(-0.5) * z[0] * z[0]);
+    return {{d * (cdf(z[0]) + z[0] * density)}};
+  }
+
+ private:
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static S cdf(S z)
+  {
+    return S(0.5) * std::erfc(S(-0.7071067811865476) * z);
+  }
+};
+
+// z sigmoid(z) (Swish; Ramachandran et al. 2017)
+struct Silu {
+  static constexpr int arity = 1;
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE S operator()(Array<S, 1> z) const
+  {
+    return z[0] / (S{1} + std::exp(-z[0]));
+  }
+  // s (1 + z (1 - s))
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE Array<S, 1> backward(Array<S, 1> z, S d) const
+  {
+    S const s = S{1} / (S{1} + std::exp(-z[0]));
+    return {{d * s * (S{1} + z[0] * (S{1} - s))}};
+  }
+};
+
+// act(gate) up (Shazeer 2020)
+template <class ActivationT>
+struct Glu {
+  static_assert(ActivationT::arity == 1, "moe::Glu: its activation reads one number");
+  static constexpr int arity = 2;
+  ActivationT gate{};
+
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE S operator()(Array<S, 2> z) const
+  {
+    return gate(Array<S, 1>{{z[0]}}) * z[1];
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE Array<S, 2> backward(Array<S, 2> z, S d) const
+  {
+    Array<S, 1> const g{{z[0]}};
+    return {{gate.backward(g, d * z[1])[0], d * gate(g)}};
+  }
+};
+using SwiGlu = Glu<Silu>;
+using GeGlu  = Glu<Gelu>;
+
+// GPT-OSS: (clamp(u, -limit, limit) + 1) g sigmoid(alpha g), g = min(gate, limit)
+struct ClampedGlu {
+  static constexpr int arity = 2;
+  double alpha               = 1.702;
+  double limit               = 7;
+
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE S operator()(Array<S, 2> z) const
+  {
+    S const g = clamped_gate(z[0]);
+    return (clamped_up(z[1]) + S{1}) * g / (S{1} + std::exp(-static_cast<S>(alpha) * g));
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE Array<S, 2> backward(Array<S, 2> z, S d) const
+  {
+    S const a = static_cast<S>(alpha), most = static_cast<S>(limit);
+    S const g = clamped_gate(z[0]), u = clamped_up(z[1]) + S{1};
+    S const s = S{1} / (S{1} + std::exp(-a * g));
+    return {{z[0] > most ? S{0} : d * u * s * (S{1} + a * g * (S{1} - s)),
+             z[1] > most || z[1] < -most ? S{0} : d * g * s}};
+  }
+
+ private:
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE S clamped_gate(S g) const
+  {
+    return g > static_cast<S>(limit) ? static_cast<S>(limit) : g;
+  }
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE S clamped_up(S u) const
+  {
+    S const most = static_cast<S>(limit);
+    return u > most ? most : u < -most ? -most : u;
+  }
+};
+
+static_assert(Activation<Relu> && Activation<SquaredRelu> && Activation<Gelu> && Activation<Silu>);
+static_assert(Activation<SwiGlu> && Activation<GeGlu> && Activation<ClampedGlu>);
+
+}  // namespace moe

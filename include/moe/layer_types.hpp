@@ -1,0 +1,259 @@
+#pragma once
+// What a layer is made of and what it keeps: sizes, parameters, input, saved state.
+#include <array>
+#include <tuple>
+
+#include <moe/dispatch/dispatcher.hpp>
+#include <moe/expert/shared_expert.hpp>
+#include <moe/plan/make_plan.hpp>
+#include <moe/route/gate.hpp>
+#include <moe/route/linear_gate.hpp>
+#include <moe/route/load_statistics.hpp>
+#include <moe/route/loss_stage.hpp>
+#include <moe/route/no_gate.hpp>
+#include <moe/route/renormalize_kept.hpp>
+#include <moe/route/route.hpp>
+
+namespace moe {
+
+// What one call works on beside parameters. Only x must be given.
+template <class T, class ExecT>
+struct LayerInput {
+  View<T const, 2, ExecT> x;                            // (T, D)
+  index_t sequences = 1;                                // T = sequences * length, for losses per sequence
+  View<std::uint8_t const, 1, ExecT> mask{};            // (T), 0: no expert, no loss; or empty
+  View<StepState const, 1, ExecT> step{};               // (1), or empty for StepState{}
+  View<Id const, 2, ExecT> given_expert{};              // (T, K), for GivenRouting
+  View<accumulator_t<T> const, 2, ExecT> given_weight{};  // (T, K), likewise
+  index_t first_token = 0;                              // global index of x's first row, for noise
+};
+
+namespace detail {
+
+template <class X, class Kind>
+concept OfKind = std::same_as<typename X::kind, Kind>;
+
+// The one of `Extras` that is of Kind, or Default.
+template <class Kind, class Default, class... Extras>
+struct PickKind {
+  using type = Default;
+};
+template <class Kind, class Default, class First, class... Rest>
+struct PickKind<Kind, Default, First, Rest...>
+    : std::conditional_t<OfKind<First, Kind>,
+                         std::type_identity<First>,
+                         PickKind<Kind, Default, Rest...>> {
+};
+
+template <class Kind, class... Extras>
+inline constexpr std::size_t count_kind = (std::size_t{0} + ... + (OfKind<Extras, Kind> ? 1 : 0));
+
+// The argument of that type, or a default one.
+template <class Wanted>
+constexpr Wanted pick()
+{
+  return Wanted{};
+}
+template <class Wanted, class First, class... Rest>
+constexpr Wanted pick(First const& first, Rest const&... rest)
+{
+  if constexpr (std::same_as<Wanted, First>) {
+    return first;
+  } else {
+    return pick<Wanted>(rest...);
+  }
+}
+
+template <class X>
+constexpr auto keep_if_loss(X const& x)
+{
+  if constexpr (OfKind<X, loss_kind>) {
+    return std::tuple<X>{x};
+  } else {
+    return std::tuple<>{};
+  }
+}
+
+template <class R>
+concept IsGiven = R::given;
+
+template <class R>
+constexpr int top_k_of()
+{
+  if constexpr (requires { R::top_k; }) {
+    return R::top_k;
+  } else {
+    return 0;  // varies from token to token
+  }
+}
+
+}  // namespace detail
+
+template <class GateSizes, class ExpertSizes, class SharedSizes>
+struct LayerSizes {
+  index_t hidden  = 0;  // D
+  index_t experts = 0;  // E
+  ExpertSizes expert{};
+  GateSizes gate{};
+  SharedSizes shared{};
+  friend bool operator==(LayerSizes const&, LayerSizes const&) = default;
+};
+
+// The parts of a layer and the types that follow from them.
+template <class RouterT, class GateT, class ExpertT, class SharedT>
+struct LayerModel {
+  static constexpr bool has_shared = !std::same_as<SharedT, NoSharedExpert>;
+
+  using Sizes =
+      LayerSizes<typename GateT::Sizes, typename ExpertT::Sizes, typename SharedT::Sizes>;
+
+  // Views of all parameters, or of all their gradients.
+  template <class T, class ExecT>
+  struct Params {
+    typename GateT::template Params<T, ExecT> gate;
+    typename ExpertT::template Params<T, ExecT> experts;
+    typename SharedT::template Params<T, ExecT> shared;
+
+    static Params carve(Carver<T, ExecT>& carver, Sizes const& s)
+    {
+      Params p;
+      p.gate    = decltype(p.gate)::carve(carver, gate_layout(s));
+      p.experts = decltype(p.experts)::carve(carver, expert_layout(s));
+      if constexpr (has_shared) { p.shared = decltype(p.shared)::carve(carver, shared_layout(s)); }
+      return p;
+    }
+    template <class Visit>
+    void for_each(Visit visit) const
+    {
+      gate.for_each(visit);
+      experts.for_each(visit);
+      if constexpr (has_shared) { shared.for_each(visit); }
+    }
+    [[nodiscard]] Sizes layout() const
+    {
+      auto const e = experts.layout();
+      Sizes s{.hidden = e.hidden, .experts = e.experts, .expert = e.own, .gate = gate.layout().own};
+      if constexpr (has_shared) { s.shared = shared.layout().own; }
+      return s;
+    }
+  };
+
+  static auto gate_layout(Sizes const& s)
+  {
+    return GateLayout<typename GateT::Sizes>{logit_columns<RouterT>(s.experts), s.hidden, s.gate};
+  }
+  static auto expert_layout(Sizes const& s)
+  {
+    return ExpertLayout<typename ExpertT::Sizes>{s.experts, s.hidden, s.expert};
+  }
+  static auto shared_layout(Sizes const& s)
+  {
+    return ExpertLayout<typename SharedT::Sizes>{1, s.hidden, s.shared};
+  }
+};
+
+namespace detail {
+
+template <bool Has, class T, class ExecT, class SharedT>
+struct SharedState {
+  struct Saved {};
+  struct Carry {};
+};
+template <class T, class ExecT, class SharedT>
+struct SharedState<true, T, ExecT, SharedT> {
+  using Saved = typename SharedT::template Saved<T, ExecT>;
+  using Carry = typename SharedT::template Carry<T, ExecT>;
+};
+
+}  // namespace detail
+
+// One batch after gate, route and plan.
+template <class T, class ExecT, class ModelT, class GateT>
+struct RoutedBatch {
+  using S = accumulator_t<T>;
+
+  typename ModelT::Sizes sizes{};
+  index_t tokens = 0, sequences = 0;
+  bool filled = false;  // a forward pass has been here
+
+  typename GateT::template Saved<T, ExecT> gate;
+  Tensor<S, 2, ExecT> logits;       // (T, N)
+  Routing<S, ExecT> routing;        // ids, weights
+  Tensor<S, 1, ExecT> kept_weight;  // (A) where weights are renormalised after drops
+  RoutingPlan<ExecT> plan;
+
+  // The weights that rows are combined with.
+  [[nodiscard]] View<S const, 1, ExecT> weight() const
+  {
+    return kept_weight.extent(0) > 0 ? kept_weight.const_view() : routing.weight.const_view();
+  }
+  [[nodiscard]] DispatchInput<T, ExecT> to_dispatch(View<T const, 2, ExecT> x) const
+  {
+    return {routing.assignments(), plan, weight(), x};
+  }
+};
+
+// Everything backward needs and the caller does not hold already. The caller's to keep and to hand
+// to forward again: one per micro-batch in flight.
+template <class T, class ExecT, class ModelT, class GateT, class ExpertT, class SharedT, class DispatcherT, std::size_t Losses>
+struct LayerSaved : RoutedBatch<T, ExecT, ModelT, GateT> {
+  using S = accumulator_t<T>;
+
+  typename DispatcherT::template Saved<T, ExecT, ExpertT> experts;
+  typename detail::SharedState<ModelT::has_shared, T, ExecT, SharedT>::Saved shared;
+  std::array<Load<S, ExecT>, Losses> loads;
+  Tensor<S, 1, ExecT> loss_values;           // (losses)
+  Tensor<Id, 1, ExecT> non_finite, invalid;  // (1) tokens, ids
+
+  // The losses' values, coefficients included and loss scale not. Waits for the device.
+  [[nodiscard]] std::array<S, Losses> losses(ExecT const& exec) const
+  {
+    std::array<S, Losses> values{};
+    exec.copy_to_host(values.data(), loss_values.const_view().data_handle(), Losses * sizeof(S));
+    return values;
+  }
+  // Loads, drops and bad input of this batch. Waits for the device.
+  [[nodiscard]] LoadStatistics statistics(ExecT const& exec) const
+  {
+    return read_statistics(exec, this->plan, non_finite.const_view(), invalid.const_view());
+  }
+};
+
+// Scratch of one backward pass.
+template <class T, class ExecT, class ModelT, class GateT, class ExpertT, class SharedT, class DispatcherT>
+struct LayerWork {
+  using S = accumulator_t<T>;
+
+  Tensor<S, 1, ExecT> d_weight;  // (A)
+  Tensor<S, 2, ExecT> d_logits;  // (T, N)
+  Tensor<S, 2, ExecT> addend;    // (T, D) what gate and shared expert add to dx
+  typename GateT::template Carry<T, ExecT> gate;
+  typename DispatcherT::template Work<T, ExecT, ExpertT> experts;
+  typename detail::SharedState<ModelT::has_shared, T, ExecT, SharedT>::Carry shared;
+};
+
+// The types that follow from a composition.
+template <class RouterT, class DispatcherT, class ExpertT, class... ExtraTs>
+struct LayerTypes {
+  using GateT =
+      typename detail::PickKind<gate_kind,
+                                std::conditional_t<detail::IsGiven<RouterT>, NoGate, LinearGate>,
+                                ExtraTs...>::type;
+  using SharedT = typename detail::PickKind<shared_kind, NoSharedExpert, ExtraTs...>::type;
+  using Losses  = decltype(std::tuple_cat(detail::keep_if_loss(std::declval<ExtraTs>())...));
+  using Model   = LayerModel<RouterT, GateT, ExpertT, SharedT>;
+  using Sizes   = typename Model::Sizes;
+
+  static constexpr std::size_t loss_count = detail::count_kind<loss_kind, ExtraTs...>;
+
+  template <class T, class ExecT>
+  using Params = typename Model::template Params<T, ExecT>;
+  template <class T, class ExecT>
+  using Routed = RoutedBatch<T, ExecT, Model, GateT>;
+  template <class T, class ExecT>
+  using Saved = LayerSaved<T, ExecT, Model, GateT, ExpertT, SharedT, DispatcherT, loss_count>;
+  template <class T, class ExecT>
+  using Work = LayerWork<T, ExecT, Model, GateT, ExpertT, SharedT, DispatcherT>;
+};
+
+}  // namespace moe

@@ -1,6 +1,7 @@
 #pragma once
-// READ FIRST. The layer: a router, a capacity policy, a dispatcher and an expert kernel, composed at
-// compile time. Its forward is the data's way through five stages, its backward the same way back.
+// READ FIRST. The layer: a router, a capacity policy, a dispatcher and an expert kernel, composed
+// at compile time. Its forward is the data's way through five stages, its backward the same way
+// back.
 //
 //   x (T, D) -gate-> logits (T, N) -route-> expert, weight (A) -plan-> slots
 //     -dispatch-> rows at the experts (R, D) -expert-> out (R, D) -combine-> y (T, D)
@@ -12,10 +13,10 @@ namespace moe {
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
 class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
   using Stages = LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
-  using typename Stages::Model;
   using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::make_addend,
       Stages::measure, Stages::route, Stages::route_backward;
   using Stages::dispatcher_, Stages::gate_, Stages::has_shared, Stages::shared_;
+  using typename Stages::Model;
 
  public:
   using typename Stages::Sizes;
@@ -41,13 +42,16 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                std::type_identity_t<Saved<T, ExecT>>& saved) const
   {
     check_forward(in, params, y, &saved);
-    auto const addend = make_addend(exec, in.x);
+    auto addend = make_addend(exec, in.x);
 
     saved.filled = false;
     route(exec, params, in, /*training*/ true, saved);
     measure(exec, in, saved);
-    if constexpr (has_shared) { shared_.forward(exec, params.shared, in.x, saved.shared, addend.view()); }
-    dispatcher_.forward(exec, saved.to_dispatch(in.x), bound(params), saved.experts, addend.const_view(), y);
+    if constexpr (has_shared) {
+      shared_.forward(exec, params.shared, in.x, saved.shared, addend.view());
+    }
+    dispatcher_.forward(
+        exec, saved.to_dispatch(in.x), bound(params), saved.experts, addend.const_view(), y);
     saved.filled = true;
   }
 
@@ -65,19 +69,36 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
   {
     check_backward(params, saved, in, dy, grads, dx, d_given_weight);
-    auto work       = Stages::template make_work<T>(exec, saved);  // all memory, before the first write
+    auto work = Stages::template make_work<T>(exec, saved);  // all memory, before the first write
     auto const rows = saved.to_dispatch(in.x);
 
-    dispatcher_.backward_data(exec, rows, bound(params), saved.experts, dy, work.experts, work.d_weight.view());
+    dispatcher_.backward_data(
+        exec, rows, bound(params), saved.experts, dy, work.experts, work.d_weight.view());
     route_backward(exec, in, saved, work, d_given_weight);
-    gate_.backward_data(exec, params.gate, saved.gate, in.step, in.x, work.d_logits.const_view(), work.gate, work.addend.view());
+    gate_.backward_data(exec,
+                        params.gate,
+                        saved.gate,
+                        in.step,
+                        in.x,
+                        work.d_logits.const_view(),
+                        work.gate,
+                        work.addend.view());
     if constexpr (has_shared) {
-      shared_.backward_data(exec, params.shared, saved.shared, in.x, dy, work.shared, work.addend.view());
+      shared_.backward_data(
+          exec, params.shared, saved.shared, in.x, dy, work.shared, work.addend.view());
     }
     dispatcher_.combine_backward(exec, rows, work.experts, work.addend.const_view(), dx);
 
-    dispatcher_.backward_weights(exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts);
-    gate_.backward_weights(exec, params.gate, saved.gate, in.step, in.x, work.d_logits.const_view(), work.gate, grads.gate);
+    dispatcher_.backward_weights(
+        exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts);
+    gate_.backward_weights(exec,
+                           params.gate,
+                           saved.gate,
+                           in.step,
+                           in.x,
+                           work.d_logits.const_view(),
+                           work.gate,
+                           grads.gate);
     if constexpr (has_shared) {
       shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, grads.shared);
     }
@@ -91,13 +112,14 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 View<T, 2, ExecT> y) const
   {
     check_forward(in, params, y, static_cast<Saved<T, ExecT>*>(nullptr));
-    auto const addend = make_addend(exec, in.x);
-    auto const sizes  = params.layout();
-    auto routed       = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
+    auto addend      = make_addend(exec, in.x);
+    auto const sizes = params.layout();
+    auto routed      = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
 
     route(exec, params, in, /*training*/ false, routed);
     if constexpr (has_shared) {
-      auto saved = shared_.template make_saved<T>(exec, Model::shared_layout(sizes), in.x.extent(0));
+      auto saved =
+          shared_.template make_saved<T>(exec, Model::shared_layout(sizes), in.x.extent(0));
       shared_.forward(exec, params.shared, in.x, saved, addend.view());
     }
     dispatcher_.evaluate(exec, routed.to_dispatch(in.x), bound(params), addend.const_view(), y);
@@ -110,7 +132,8 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                                         std::type_identity_t<Input<T, ExecT>> const& in,
                                         View<T, 2, ExecT> y) const
   {
-    auto saved = Stages::template make_saved<T>(exec, params.layout(), in.x.extent(0), in.sequences);
+    auto saved =
+        Stages::template make_saved<T>(exec, params.layout(), in.x.extent(0), in.sequences);
     forward(exec, params, in, y, saved);
     return saved;
   }

@@ -7,17 +7,18 @@
 namespace moe {
 
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
-class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
+class LayerStages
+    : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
  protected:
   using Types   = LayerTypes<RouterT, DispatcherT, ExpertT, ExtraTs...>;
   using Model   = typename Types::Model;
   using GateT   = typename Types::GateT;
   using SharedT = typename Types::SharedT;
 
-  static constexpr bool has_shared = Model::has_shared;
+  static constexpr bool has_shared        = Model::has_shared;
   static constexpr std::size_t loss_count = Types::loss_count;
-  static constexpr int top_k       = detail::top_k_of<RouterT>();  // 0: varies
-  static constexpr bool given      = detail::IsGiven<RouterT>;
+  static constexpr int top_k              = detail::top_k_of<RouterT>();  // 0: varies
+  static constexpr bool given             = detail::IsGiven<RouterT>;
 
  public:
   using Sizes = typename Types::Sizes;  // {.hidden, .experts, .expert = {...}, .gate, .shared}
@@ -45,14 +46,14 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     check_batch(Check{"moe::Layer::make_saved"}, sizes, tokens, sequences);
     Saved<T, ExecT> saved;
     static_cast<Routed<T, ExecT>&>(saved) = make_routed<T>(exec, sizes, tokens, sequences);
-    saved.experts = dispatcher_.template make_saved<T>(
+    saved.experts                         = dispatcher_.template make_saved<T>(
         exec, expert_, Model::expert_layout(sizes), saved.plan.rows());
     if constexpr (has_shared) {
       saved.shared = shared_.template make_saved<T>(exec, Model::shared_layout(sizes), tokens);
     }
     for_each_loss([&]<std::size_t I>(auto const& loss) {
       bool const per_sequence = loss.scope == LoadScope::sequence;
-      saved.loads[I] = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
+      saved.loads[I]          = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
     });
     saved.loss_values = Tensor<S, 1, ExecT>(exec, static_cast<index_t>(loss_count));
     saved.non_finite  = Tensor<Id, 1, ExecT>(exec, 1);
@@ -105,7 +106,13 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
                                                         to.routing.weight.const_view(),
                                                         row_max.view()});
     }
-    make_plan(exec, comm, capacity_, shape(to.sizes, to.tokens), to.routing, row_max.const_view(), to.plan);
+    make_plan(exec,
+              comm,
+              capacity_,
+              shape(to.sizes, to.tokens),
+              to.routing,
+              row_max.const_view(),
+              to.plan);
     if constexpr (RenormalizesKept<RouterT>) {
       exec.for_each_row(to.tokens,
                         detail::RenormalizeKeptRow<S, ExecT>{to.routing.assignments(),
@@ -124,10 +131,19 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     auto const value = saved.loss_values.view().data_handle();
     for_each_loss([&]<std::size_t I>(auto const& loss) {
       count_load<std::decay_t<decltype(loss)>>(exec, comm, input, saved.routing, saved.loads[I]);
-      loss_value(exec, loss, input, saved.logits.const_view(), saved.loads[I], mean_top_k(saved),
+      loss_value(exec,
+                 loss,
+                 input,
+                 saved.logits.const_view(),
+                 saved.loads[I],
+                 mean_top_k(saved),
                  View<accumulator_t<T>, 1, ExecT>(value + I, 1));
     });
-    count_bad_input(exec, input, saved.logits.const_view(), saved.routing, saved.non_finite.view(),
+    count_bad_input(exec,
+                    input,
+                    saved.logits.const_view(),
+                    saved.routing,
+                    saved.non_finite.view(),
                     saved.invalid.view());
   }
 
@@ -144,18 +160,24 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     auto const logits = saved.logits.const_view();
     auto const d      = work.d_weight.view();
     if constexpr (RenormalizesKept<RouterT>) {
-      exec.for_each_row(saved.tokens,
-                        detail::RenormalizeKeptBackwardRow<S, ExecT>{saved.routing.assignments(),
-                                                                     saved.plan.slot_of.const_view(),
-                                                                     saved.routing.weight.const_view(),
-                                                                     saved.kept_weight.const_view(),
-                                                                     d});
+      exec.for_each_row(
+          saved.tokens,
+          detail::RenormalizeKeptBackwardRow<S, ExecT>{saved.routing.assignments(),
+                                                       saved.plan.slot_of.const_view(),
+                                                       saved.routing.weight.const_view(),
+                                                       saved.kept_weight.const_view(),
+                                                       d});
     }
     exec.zero(work.d_logits.view().data_handle(), work.d_logits.bytes());
-    as_stage(router_).route_backward(
-        exec, input, logits, saved.routing.const_view(), work.d_weight.const_view(), work.d_logits.view());
+    as_stage(router_).route_backward(exec,
+                                     input,
+                                     logits,
+                                     saved.routing.const_view(),
+                                     work.d_weight.const_view(),
+                                     work.d_logits.view());
     for_each_loss([&]<std::size_t I>(auto const& loss) {
-      loss_backward(exec, loss, input, logits, saved.loads[I], mean_top_k(saved), work.d_logits.view());
+      loss_backward(
+          exec, loss, input, logits, saved.loads[I], mean_top_k(saved), work.d_logits.view());
     });
     if (!d_given_weight.empty()) {
       exec.copy(d_given_weight.data_handle(), d.data_handle(), work.d_weight.bytes());
@@ -175,12 +197,12 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     detail::check_ids(Check{"moe::Layer"}, "tokens x top_k", A);
     detail::check_ids(Check{"moe::Layer"}, "experts x capacity", slots);
     Routed<T, ExecT> r;
-    r.sizes     = sizes;
-    r.tokens    = tokens;
-    r.sequences = sequences;
-    r.gate      = gate_.template make_saved<T>(exec, Model::gate_layout(sizes), tokens);
-    r.logits    = Tensor<S, 2, ExecT>(exec, tokens, logit_columns<RouterT>(sizes.experts));
-    r.routing   = Routing<S, ExecT>(exec, tokens, A, top_k);
+    r.sizes       = sizes;
+    r.tokens      = tokens;
+    r.sequences   = sequences;
+    r.gate        = gate_.template make_saved<T>(exec, Model::gate_layout(sizes), tokens);
+    r.logits      = Tensor<S, 2, ExecT>(exec, tokens, logit_columns<RouterT>(sizes.experts));
+    r.routing     = Routing<S, ExecT>(exec, tokens, A, top_k);
     r.kept_weight = Tensor<S, 1, ExecT>(exec, RenormalizesKept<RouterT> ? A : 0);
     r.plan        = RoutingPlan<ExecT>(exec, layout, sizes.experts, A, slots);
     return r;
@@ -198,14 +220,16 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     w.experts  = dispatcher_.template make_work<T>(
         exec, expert_, Model::expert_layout(saved.sizes), saved.plan.rows());
     if constexpr (has_shared) {
-      w.shared = shared_.template make_carry<T>(exec, Model::shared_layout(saved.sizes), saved.tokens);
+      w.shared =
+          shared_.template make_carry<T>(exec, Model::shared_layout(saved.sizes), saved.tokens);
     }
     return w;
   }
 
   // Room for the shared expert's part of y; nothing without one.
   template <class T, class ExecT>
-  [[nodiscard]] Tensor<accumulator_t<T>, 2, ExecT> make_addend(ExecT const& exec, View<T const, 2, ExecT> x) const
+  [[nodiscard]] Tensor<accumulator_t<T>, 2, ExecT> make_addend(ExecT const& exec,
+                                                               View<T const, 2, ExecT> x) const
   {
     return Tensor<accumulator_t<T>, 2, ExecT>(exec, has_shared ? x.extent(0) : 0, x.extent(1));
   }
@@ -230,7 +254,9 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     detail::check_params(check, params, sizes, Carver<T const, ExecT>{});
     detail::check_output(check, "y", y, in.x);
     detail::no_overlap(check, "y", y, "x", in.x);
-    if (saved != nullptr) { detail::check_saved(check, *saved, sizes, in.x.extent(0), in.sequences); }
+    if (saved != nullptr) {
+      detail::check_saved(check, *saved, sizes, in.x.extent(0), in.sequences);
+    }
   }
 
   template <class ExecT, class T, class G>
@@ -249,7 +275,8 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     detail::check_params(check, params, sizes, Carver<T const, ExecT>{});
     detail::check_params(check, grads, sizes, Carver<G, ExecT>{});
     detail::check_saved(check, saved, sizes, in.x.extent(0), in.sequences);
-    check.that<StateError>(saved.filled, "saved", "not filled", "filled by forward before backward");
+    check.that<StateError>(
+        saved.filled, "saved", "not filled", "filled by forward before backward");
     detail::check_output(check, "dy", dy, in.x);
     detail::check_output(check, "dx", dx, in.x);
     detail::no_overlap(check, "dx", dx, "x", in.x);
@@ -288,7 +315,8 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
     check.equal("tokens modulo sequences", tokens % sequences, "no remainder", 0);
     detail::check_policy(check, router_, sizes.experts);
     detail::check_policy(check, capacity_, sizes.experts);
-    for_each_loss([&]<std::size_t I>(auto const& loss) { detail::check_policy(check, loss, sizes.experts); });
+    for_each_loss(
+        [&]<std::size_t I>(auto const& loss) { detail::check_policy(check, loss, sizes.experts); });
   }
 
   static RoutingShape shape(Sizes const& sizes, index_t tokens)
@@ -301,7 +329,14 @@ class LayerStages : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, E
                                                              index_t experts,
                                                              bool training)
   {
-    return {in.x.extent(0), experts, training, in.mask, in.step, in.given_expert, in.given_weight, in.first_token};
+    return {in.x.extent(0),
+            experts,
+            training,
+            in.mask,
+            in.step,
+            in.given_expert,
+            in.given_weight,
+            in.first_token};
   }
 
   // K for the losses' normalisation; the mean where it varies.

@@ -19,13 +19,13 @@ namespace moe {
 // What one call works on beside parameters. Only x must be given.
 template <class T, class ExecT>
 struct LayerInput {
-  View<T const, 2, ExecT> x;                            // (T, D)
-  index_t sequences = 1;                                // T = sequences * length, for losses per sequence
-  View<std::uint8_t const, 1, ExecT> mask{};            // (T), 0: no expert, no loss; or empty
-  View<StepState const, 1, ExecT> step{};               // (1), or empty for StepState{}
-  View<Id const, 2, ExecT> given_expert{};              // (T, K), for GivenRouting
+  View<T const, 2, ExecT> x;                  // (T, D)
+  index_t sequences = 1;                      // T = sequences * length, for losses per sequence
+  View<std::uint8_t const, 1, ExecT> mask{};  // (T), 0: no expert, no loss; or empty
+  View<StepState const, 1, ExecT> step{};     // (1), or empty for StepState{}
+  View<Id const, 2, ExecT> given_expert{};    // (T, K), for GivenRouting
   View<accumulator_t<T> const, 2, ExecT> given_weight{};  // (T, K), likewise
-  index_t first_token = 0;                              // global index of x's first row, for noise
+  index_t first_token = 0;  // global index of x's first row, for noise
 };
 
 namespace detail {
@@ -42,8 +42,7 @@ template <class Kind, class Default, class First, class... Rest>
 struct PickKind<Kind, Default, First, Rest...>
     : std::conditional_t<OfKind<First, Kind>,
                          std::type_identity<First>,
-                         PickKind<Kind, Default, Rest...>> {
-};
+                         PickKind<Kind, Default, Rest...>> {};
 
 template <class Kind, class... Extras>
 inline constexpr std::size_t count_kind = (std::size_t{0} + ... + (OfKind<Extras, Kind> ? 1 : 0));
@@ -104,8 +103,7 @@ template <class RouterT, class GateT, class ExpertT, class SharedT>
 struct LayerModel {
   static constexpr bool has_shared = !std::same_as<SharedT, NoSharedExpert>;
 
-  using Sizes =
-      LayerSizes<typename GateT::Sizes, typename ExpertT::Sizes, typename SharedT::Sizes>;
+  using Sizes = LayerSizes<typename GateT::Sizes, typename ExpertT::Sizes, typename SharedT::Sizes>;
 
   // Views of all parameters, or of all their gradients.
   template <class T, class ExecT>
@@ -195,7 +193,14 @@ struct RoutedBatch {
 
 // Everything backward needs and the caller does not hold already. The caller's to keep and to hand
 // to forward again: one per micro-batch in flight.
-template <class T, class ExecT, class ModelT, class GateT, class ExpertT, class SharedT, class DispatcherT, std::size_t Losses>
+template <class T,
+          class ExecT,
+          class ModelT,
+          class GateT,
+          class ExpertT,
+          class SharedT,
+          class DispatcherT,
+          std::size_t Losses>
 struct LayerSaved : RoutedBatch<T, ExecT, ModelT, GateT> {
   using S = accumulator_t<T>;
 
@@ -220,7 +225,13 @@ struct LayerSaved : RoutedBatch<T, ExecT, ModelT, GateT> {
 };
 
 // Scratch of one backward pass.
-template <class T, class ExecT, class ModelT, class GateT, class ExpertT, class SharedT, class DispatcherT>
+template <class T,
+          class ExecT,
+          class ModelT,
+          class GateT,
+          class ExpertT,
+          class SharedT,
+          class DispatcherT>
 struct LayerWork {
   using S = accumulator_t<T>;
 

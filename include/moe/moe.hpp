@@ -8,11 +8,14 @@
 #include <moe/layer.hpp>
 #include <moe/plan/drop_policy.hpp>
 #include <moe/route/balance_loss.hpp>
+#include <moe/route/cosine_gate.hpp>
 #include <moe/route/expert_choice_router.hpp>
 #include <moe/route/given_routing.hpp>
 #include <moe/route/linear_gate.hpp>
+#include <moe/route/low_rank_gate.hpp>
 #include <moe/route/noisy_top_k_router.hpp>
 #include <moe/route/renormalize_kept.hpp>
 #include <moe/route/scored_router.hpp>
 #include <moe/route/selection_bias.hpp>
+#include <moe/route/tempered_gate.hpp>
 #include <moe/route/top_k_softmax_router.hpp>

@@ -20,8 +20,7 @@ concept HasAllReduce = requires(C const c, ExecT const exec, View<T, 1, ExecT> x
 };
 
 template <class C, class ExecT>
-concept Communicator =
-    HasRank<C> && HasAllReduce<C, ExecT, Id> && HasAllReduce<C, ExecT, float>;
+concept Communicator = HasRank<C> && HasAllReduce<C, ExecT, Id> && HasAllReduce<C, ExecT, float>;
 
 // A world of one: every collective is already done.
 struct SelfCommunicator {

@@ -2,6 +2,7 @@
 // Typed errors, thrown at the public entries before any work; destructors and kernels never throw.
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <moe/core/view.hpp>
@@ -46,7 +47,8 @@ struct OutOfMemoryError : Error {  // the space's memory resource had no more
   using Error::Error;
 };
 
-// Checks of one operation; each throws the typed error with field, value and limit.
+// Checks of one operation; each throws the typed error with field, value and limit. What throws is
+// kept out of line, so that the checks cost their callers a comparison.
 struct Check {
   char const* operation;
   int rank = 0;
@@ -54,45 +56,44 @@ struct Check {
   void equal(char const* field, index_t value, char const* other, index_t limit) const
   {
     if (value != limit) {
-      throw ShapeError(operation,
-                       field,
-                       std::to_string(value),
-                       std::string(other) + " (" + std::to_string(limit) + ")",
-                       rank);
+      fail<ShapeError>(field, value, std::string(other) + " (" + std::to_string(limit) + ")");
     }
   }
   void at_least(char const* field, index_t value, index_t limit) const
   {
-    if (value < limit) {
-      throw ValueError(
-          operation, field, std::to_string(value), "at least " + std::to_string(limit), rank);
-    }
+    if (value < limit) { fail<ValueError>(field, value, "at least " + std::to_string(limit)); }
   }
   void at_most(char const* field, index_t value, char const* other, index_t limit) const
   {
     if (value > limit) {
-      throw ValueError(operation,
-                       field,
-                       std::to_string(value),
-                       "at most " + std::string(other) + " (" + std::to_string(limit) + ")",
-                       rank);
+      fail<ValueError>(
+          field, value, "at most " + std::string(other) + " (" + std::to_string(limit) + ")");
     }
   }
-  template <class ErrorT = ValueError>
-  void that(bool ok, char const* field, std::string const& value, char const* limit) const
+  template <class ErrorT = ValueError, class V>
+  void that(bool ok, char const* field, V const& value, char const* limit) const
   {
-    if (!ok) { throw ErrorT(operation, field, value, limit, rank); }
+    if (!ok) { fail<ErrorT>(field, value, limit); }
   }
   // A view of no elements may be null; one with elements may not.
   template <class ViewT>
   void not_null(char const* field, ViewT const& view) const
   {
     if (view.size() > 0 && view.data_handle() == nullptr) {
-      throw ValueError(operation,
-                       field,
-                       "null",
-                       "a pointer to " + std::to_string(view.size()) + " elements",
-                       rank);
+      fail<ValueError>(field, "null", "a pointer to " + std::to_string(view.size()) + " elements");
+    }
+  }
+
+  // `value` is a number or a text.
+  template <class ErrorT, class V>
+  [[noreturn, gnu::noinline, gnu::cold]] void fail(std::string const& field,
+                                                   V const& value,
+                                                   std::string const& limit) const
+  {
+    if constexpr (std::is_arithmetic_v<V>) {
+      throw ErrorT(operation, field, std::to_string(value), limit, rank);
+    } else {
+      throw ErrorT(operation, field, value, limit, rank);
     }
   }
 };
@@ -102,8 +103,8 @@ inline index_t checked_mul(char const* operation, char const* field, index_t a, 
 {
   index_t product = 0;
   if (__builtin_mul_overflow(a, b, &product)) {
-    throw OverflowError(
-        operation, field, std::to_string(a) + " x " + std::to_string(b), "below 2^63");
+    Check{operation}.fail<OverflowError>(
+        field, std::to_string(a) + " x " + std::to_string(b), "below 2^63");
   }
   return product;
 }

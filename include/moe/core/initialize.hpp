@@ -26,10 +26,11 @@ struct InitializeRow {
       double value = init.mean;
       if (init.variance > 0) {
         auto const at = static_cast<std::uint64_t>(i);
-        value += std::sqrt(init.variance) *
-                 normal_from<double>(philox4x32(
-                     {{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(at >> 32), number, 0}},
-                     {{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}}));
+        value +=
+            std::sqrt(init.variance) *
+            normal_from<double>(philox4x32(
+                {{static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(at >> 32), number, 0}},
+                {{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}}));
       }
       if constexpr (std::is_same_v<T, double>) {
         values(i) = value;
@@ -50,8 +51,9 @@ void initialize(ExecT const& exec, ParamsT const& params, std::uint64_t seed)
   std::uint32_t number = 0;
   params.for_each([&]<class T, int Rank>(char const*, View<T, Rank, ExecT> const& view, Init init) {
     using Row = detail::InitializeRow<T, ExecT>;
-    exec.for_each_row((view.size() + Row::block - 1) / Row::block,
-                      Row{View<T, 1, ExecT>(view.data_handle(), view.size()), init, seed, number++});
+    exec.for_each_row(
+        (view.size() + Row::block - 1) / Row::block,
+        Row{View<T, 1, ExecT>(view.data_handle(), view.size()), init, seed, number++});
   });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Counter-based random numbers: pure functions of a counter and a key, so that they do not depend on
-// how work is spread over threads or ranks, and can be drawn again.
+// Counter-based random numbers: pure functions of a counter and a key, so that they do not depend
+// on how work is spread over threads or ranks, and can be drawn again.
 #include <cmath>
 #include <cstdint>
 

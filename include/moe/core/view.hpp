@@ -43,9 +43,9 @@ concept HasDataHandleAndExtent = requires(V const v) {
 template <class T, int Rank, class SpaceT>
 class View {
  public:
-  using element_type = T;
-  using value_type   = std::remove_const_t<T>;
-  using space_type   = SpaceT;
+  using element_type        = T;
+  using value_type          = std::remove_const_t<T>;
+  using space_type          = SpaceT;
   static constexpr int rank = Rank;
 
   View() = default;

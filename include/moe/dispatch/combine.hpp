@@ -70,10 +70,9 @@ void combine(ExecT const& exec,
              std::type_identity_t<View<accumulator_t<T> const, 2, ExecT>> addend,
              View<T, 2, ExecT> y)
 {
-  exec.for_each_row(
-      y.extent(0),
-      detail::CombineRow<T, ExecT>{
-          assignments, plan.slot_of.const_view(), weight, rows, addend, y});
+  exec.for_each_row(y.extent(0),
+                    detail::CombineRow<T, ExecT>{
+                        assignments, plan.slot_of.const_view(), weight, rows, addend, y});
 }
 
 }  // namespace moe

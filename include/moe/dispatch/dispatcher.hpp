@@ -1,7 +1,7 @@
 #pragma once
-// Contract: a dispatcher brings rows and experts together, dispatch -> experts -> combine, and back.
-// It is a transport and a schedule; it calls the expert kernel itself, because how often and on which
-// rows is exactly what dispatchers differ in, and it owns the combine.
+// Contract: a dispatcher brings rows and experts together, dispatch -> experts -> combine, and
+// back. It is a transport and a schedule; it calls the expert kernel itself, because how often and
+// on which rows is exactly what dispatchers differ in, and it owns the combine.
 #include <concepts>
 
 #include <moe/comm/communicator.hpp>
@@ -41,15 +41,18 @@ concept HasSlotLayout = requires {
 };
 
 template <class D, class KernelT, class T, class ExecT>
-concept HasDispatchState =
-    requires(D const d, ExecT const exec, KernelT const kernel, ExpertLayout<typename KernelT::Sizes> const sizes, index_t rows) {
-      {
-        d.template make_saved<T>(exec, kernel, sizes, rows)
-      } -> std::same_as<typename D::template Saved<T, ExecT, KernelT>>;
-      {
-        d.template make_work<T>(exec, kernel, sizes, rows)
-      } -> std::same_as<typename D::template Work<T, ExecT, KernelT>>;
-    };
+concept HasDispatchState = requires(D const d,
+                                    ExecT const exec,
+                                    KernelT const kernel,
+                                    ExpertLayout<typename KernelT::Sizes> const sizes,
+                                    index_t rows) {
+  {
+    d.template make_saved<T>(exec, kernel, sizes, rows)
+  } -> std::same_as<typename D::template Saved<T, ExecT, KernelT>>;
+  {
+    d.template make_work<T>(exec, kernel, sizes, rows)
+  } -> std::same_as<typename D::template Work<T, ExecT, KernelT>>;
+};
 
 template <class D, class KernelT, class T, class ExecT>
 concept HasDispatchForward =
@@ -83,8 +86,8 @@ concept HasDispatchBackward =
     };
 
 template <class D, class KernelT, class T, class ExecT>
-concept Dispatcher = HasCommunicator<D> && HasDispatchState<D, KernelT, T, ExecT> &&
-                     HasDispatchForward<D, KernelT, T, ExecT> &&
-                     HasDispatchBackward<D, KernelT, T, ExecT>;
+concept Dispatcher =
+    HasCommunicator<D> && HasDispatchState<D, KernelT, T, ExecT> &&
+    HasDispatchForward<D, KernelT, T, ExecT> && HasDispatchBackward<D, KernelT, T, ExecT>;
 
 }  // namespace moe

@@ -11,7 +11,7 @@ struct LocalDispatcher {
   ScheduleT schedule{};
 
   template <class CapacityT>
-  static constexpr SlotLayout layout = ScheduleT::template layout<CapacityT>;
+  static constexpr SlotLayout layout   = ScheduleT::template layout<CapacityT>;
   static constexpr bool needs_capacity = NeedsCapacity<ScheduleT>;
 
   [[nodiscard]] static constexpr SelfCommunicator communicator() { return {}; }
@@ -35,10 +35,11 @@ struct LocalDispatcher {
     return kernel.template make_saved<T>(exec, sizes, rows);
   }
   template <class T, class ExecT, class KernelT>
-  [[nodiscard]] Work<T, ExecT, KernelT> make_work(ExecT const& exec,
-                                                  KernelT const& kernel,
-                                                  ExpertLayout<typename KernelT::Sizes> const& sizes,
-                                                  index_t rows) const
+  [[nodiscard]] Work<T, ExecT, KernelT> make_work(
+      ExecT const& exec,
+      KernelT const& kernel,
+      ExpertLayout<typename KernelT::Sizes> const& sizes,
+      index_t rows) const
   {
     using S = accumulator_t<T>;
     return {kernel.template make_carry<T>(exec, sizes, rows),
@@ -55,8 +56,8 @@ struct LocalDispatcher {
                 View<T, 2, ExecT> y) const
   {
     auto const groups = in.plan.groups();
-    auto scratch =
-        experts.kernel.template make_scratch<T>(exec, experts.params.layout(), groups.rows, Pass::infer);
+    auto scratch      = experts.kernel.template make_scratch<T>(
+        exec, experts.params.layout(), groups.rows, Pass::infer);
     Tensor<T, 2, ExecT> out(exec, groups.rows, in.x.extent(1));
     schedule.for_each_call(groups, [&](RowGroups<ExecT> const& some) {
       experts.kernel.infer(exec, experts.params, some, rows_of(in, in.x), scratch, out.view());
@@ -73,8 +74,8 @@ struct LocalDispatcher {
                View<T, 2, ExecT> y) const
   {
     auto const groups = in.plan.groups();
-    auto scratch =
-        experts.kernel.template make_scratch<T>(exec, experts.params.layout(), groups.rows, Pass::forward);
+    auto scratch      = experts.kernel.template make_scratch<T>(
+        exec, experts.params.layout(), groups.rows, Pass::forward);
     Tensor<T, 2, ExecT> out(exec, groups.rows, in.x.extent(1));  // not kept: backward does without
     schedule.for_each_call(groups, [&](RowGroups<ExecT> const& some) {
       experts.kernel.forward(

@@ -10,9 +10,9 @@ namespace detail {
 // at_slot(slot_of(a)) = of_assignment(a)
 template <class S, class ExecT>
 struct ToSlotsRow {
-  View<Id const, 1, ExecT> slot_of;      // (A)
-  View<S const, 1, ExecT> of_assignment; // (A)
-  View<S, 1, ExecT> at_slot;             // (R)
+  View<Id const, 1, ExecT> slot_of;       // (A)
+  View<S const, 1, ExecT> of_assignment;  // (A)
+  View<S, 1, ExecT> at_slot;              // (R)
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t a) const
   {
@@ -23,9 +23,9 @@ struct ToSlotsRow {
 // of_assignment(a) = at_slot(slot_of(a)), 0 for a dropped one
 template <class S, class ExecT>
 struct FromSlotsRow {
-  View<Id const, 1, ExecT> slot_of;   // (A)
-  View<S const, 1, ExecT> at_slot;    // (R)
-  View<S, 1, ExecT> of_assignment;    // (A)
+  View<Id const, 1, ExecT> slot_of;  // (A)
+  View<S const, 1, ExecT> at_slot;   // (R)
+  View<S, 1, ExecT> of_assignment;   // (A)
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t a) const
   {

@@ -55,9 +55,9 @@ concept HasLaneOrder = requires(X const x) {
 // overload on the handle, the primitives
 //   sort_pairs, histogram            stable sort of keys with 32-bit values   exec/host/sort.hpp
 //   sum_rows, grouped_sum_rows       sums over rows in fixed order        exec/host/sum_rows.hpp
-//   for_each_grouped_row             a functor over the experts' rows     exec/host/grouped_rows.hpp
+//   for_each_grouped_row             a functor over the experts' rows exec/host/grouped_rows.hpp
 //   gemm                             one dense product                    exec/host/gemm.hpp
-//   grouped_gemm_rows, _weights      a product per expert, ragged rows    exec/host/grouped_gemm.hpp
+//   grouped_gemm_rows, _weights      a product per expert, ragged rows exec/host/grouped_gemm.hpp
 // exec/host/primitives.hpp includes all of them.
 template <class X>
 concept ExecutionSpace =

@@ -39,20 +39,21 @@ struct ActivateRow {
 };
 
 // From da = W_out^T dy and the recomputed a:
-//   d_weight = <da, a> + <dy, b_out>;   d_pre = weight act'(pre) da;   da becomes weight a, which is
+//   d_weight = <da, a> + <dy, b_out>;   d_pre = weight act'(pre) da;   da becomes weight a, which
+//   is
 // what the gradient of W_out needs
 template <class ActivationT, class T, class ExecT>
 struct ActivateBackwardRow {
   using S = accumulator_t<T>;
 
   ActivationT activation;
-  View<T const, 2, ExecT> pre;      // (R, arity F)
-  View<S const, 1, ExecT> weight;   // (R)
-  IndexedRows<T, ExecT> dy;         // (R, D)
-  View<T const, 2, ExecT> b_out;    // (L, D) or empty
-  View<T, 2, ExecT> da;             // (R, F)
-  View<T, 2, ExecT> d_pre;          // (R, arity F)
-  View<S, 1, ExecT> d_weight;       // (R)
+  View<T const, 2, ExecT> pre;     // (R, arity F)
+  View<S const, 1, ExecT> weight;  // (R)
+  IndexedRows<T, ExecT> dy;        // (R, D)
+  View<T const, 2, ExecT> b_out;   // (L, D) or empty
+  View<T, 2, ExecT> da;            // (R, F)
+  View<T, 2, ExecT> d_pre;         // (R, arity F)
+  View<S, 1, ExecT> d_weight;      // (R)
 
   // Neighbouring columns go to neighbouring partial sums: a fixed order that still makes vectors.
   static constexpr int width = 16;
@@ -106,9 +107,9 @@ struct ActivateBackwardRow {
 
 }  // namespace detail
 
-// F_e(x) = W_out act(W_in x + b_in) + b_out. Weights as checkpoints have them: w_in (L, arity F, D),
-// gate rows first, and w_out (L, D, F). Keeps the pre-activations alone: the activation is cheap to
-// recompute, and the expert's output is not needed, as <dy, W_out a> = <W_out^T dy, a>
+// F_e(x) = W_out act(W_in x + b_in) + b_out. Weights as checkpoints have them: w_in (L, arity F,
+// D), gate rows first, and w_out (L, D, F). Keeps the pre-activations alone: the activation is
+// cheap to recompute, and the expert's output is not needed, as <dy, W_out a> = <W_out^T dy, a>
 // (SonicMoE, Guo et al. 2025).
 template <class ActivationT, class BiasT = no_bias>
 struct Ffn {
@@ -122,7 +123,7 @@ struct Ffn {
   BiasT bias{};
 
   struct Sizes {
-    index_t ffn = 0;  // F
+    index_t ffn                                        = 0;  // F
     friend bool operator==(Sizes const&, Sizes const&) = default;
   };
   using Layout = ExpertLayout<Sizes>;
@@ -236,8 +237,7 @@ struct Ffn {
                      View<accumulator_t<T>, 1, ExecT> d_weight) const
   {
     View<T const, 2, ExecT> const none{};
-    grouped_gemm_rows(
-        exec, groups, dy, Transpose::no, params.w_out, none, carry.weighted_a.view());
+    grouped_gemm_rows(exec, groups, dy, Transpose::no, params.w_out, none, carry.weighted_a.view());
     for_each_grouped_row(exec,
                          groups,
                          detail::ActivateBackwardRow<ActivationT, T, ExecT>{activation,

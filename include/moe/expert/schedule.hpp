@@ -33,7 +33,7 @@ struct BatchedSchedule {
 // One call on C slots per expert, used or not: fixed shapes. Dropless has no C.
 struct PaddedSchedule {
   template <class CapacityT>
-  static constexpr SlotLayout layout = SlotLayout::padded;
+  static constexpr SlotLayout layout   = SlotLayout::padded;
   static constexpr bool needs_capacity = true;
 
   template <class ExecT, class Call>
@@ -46,7 +46,8 @@ struct PaddedSchedule {
 // Batched as it suits the capacity policy: ragged without drops, padded with.
 struct AutomaticBatch {
   template <class CapacityT>
-  static constexpr SlotLayout layout = CapacityT::bounded ? SlotLayout::padded : SlotLayout::compact;
+  static constexpr SlotLayout layout =
+      CapacityT::bounded ? SlotLayout::padded : SlotLayout::compact;
 
   template <class ExecT, class Call>
   void for_each_call(RowGroups<ExecT> const& groups, Call const& call) const

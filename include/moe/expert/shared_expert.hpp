@@ -126,14 +126,18 @@ struct SharedExpert {
   };
 
   template <class T, class ExecT>
-  [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec, Layout const& sizes, index_t tokens) const
+  [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec,
+                                           Layout const& sizes,
+                                           index_t tokens) const
   {
     return {kernel.template make_saved<T>(exec, own(sizes), tokens),
             Tensor<accumulator_t<T>, 1, ExecT>(exec, tokens),
             Tensor<Id, 1, ExecT>(exec, 2)};
   }
   template <class T, class ExecT>
-  [[nodiscard]] Carry<T, ExecT> make_carry(ExecT const& exec, Layout const& sizes, index_t tokens) const
+  [[nodiscard]] Carry<T, ExecT> make_carry(ExecT const& exec,
+                                           Layout const& sizes,
+                                           index_t tokens) const
   {
     return {kernel.template make_carry<T>(exec, own(sizes), tokens),
             Tensor<T, 2, ExecT>(exec, tokens, sizes.hidden),
@@ -156,15 +160,19 @@ struct SharedExpert {
     Tensor<T, 2, ExecT> out(exec, tokens, x.extent(1));
     Tensor<S, 2, ExecT> logit(exec, gated ? tokens : 0, 1);
     exec.for_each_row(2, detail::AllRowsRow<ExecT>{saved.offsets.view(), tokens});
-    kernel.forward(exec, params.expert, groups(saved, tokens), IndexedRows<T, ExecT>{x, {}},
-                   saved.expert, scratch, out.view());
+    kernel.forward(exec,
+                   params.expert,
+                   groups(saved, tokens),
+                   IndexedRows<T, ExecT>{x, {}},
+                   saved.expert,
+                   scratch,
+                   out.view());
     if constexpr (gated) {
       gemm(exec, Transpose::no, x, Transpose::yes, params.gate, Result::overwrite, logit.view());
     }
-    exec.for_each_row(
-        tokens,
-        detail::SharedAddendRow<T, ExecT>{
-            logit.const_view(), out.const_view(), saved.weight.view(), addend});
+    exec.for_each_row(tokens,
+                      detail::SharedAddendRow<T, ExecT>{
+                          logit.const_view(), out.const_view(), saved.weight.view(), addend});
   }
 
   // dx (T, D) += its part; the weights' gradients in a step of their own.
@@ -177,9 +185,15 @@ struct SharedExpert {
                      Carry<T, ExecT>& carry,
                      View<accumulator_t<T>, 2, ExecT> dx) const
   {
-    kernel.backward_data(exec, params.expert, saved.expert, groups(saved, x.extent(0)),
-                         IndexedRows<T, ExecT>{x, {}}, IndexedRows<T, ExecT>{dy, {}},
-                         saved.weight.const_view(), carry.expert, carry.dx_rows.view(),
+    kernel.backward_data(exec,
+                         params.expert,
+                         saved.expert,
+                         groups(saved, x.extent(0)),
+                         IndexedRows<T, ExecT>{x, {}},
+                         IndexedRows<T, ExecT>{dy, {}},
+                         saved.weight.const_view(),
+                         carry.expert,
+                         carry.dx_rows.view(),
                          carry.d_weight.view());
     exec.for_each_row(x.extent(0),
                       detail::SharedBackwardRow<T, ExecT>{params.gate,
@@ -197,11 +211,22 @@ struct SharedExpert {
                         Carry<T, ExecT>& carry,
                         GradsT const& grads) const
   {
-    kernel.backward_weights(exec, saved.expert, groups(saved, x.extent(0)),
-                            IndexedRows<T, ExecT>{x, {}}, IndexedRows<T, ExecT>{dy, {}},
-                            saved.weight.const_view(), carry.expert, grads.expert);
+    kernel.backward_weights(exec,
+                            saved.expert,
+                            groups(saved, x.extent(0)),
+                            IndexedRows<T, ExecT>{x, {}},
+                            IndexedRows<T, ExecT>{dy, {}},
+                            saved.weight.const_view(),
+                            carry.expert,
+                            grads.expert);
     if constexpr (gated) {
-      gemm(exec, Transpose::yes, carry.d_logit.const_view(), Transpose::no, x, Result::add, grads.gate);
+      gemm(exec,
+           Transpose::yes,
+           carry.d_logit.const_view(),
+           Transpose::no,
+           x,
+           Result::add,
+           grads.gate);
     }
   }
 

@@ -1,6 +1,5 @@
 #pragma once
 // Contract: how many assignments an expert takes, and which of them when more arrive.
-#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
@@ -31,11 +30,15 @@ concept HasSlots = requires(P const p, RoutingShape s, index_t max_load) {
 };
 
 // Claims are served by ascending key, ties by position (t, k): claim(k, weight, row_max) of the
-// k-th choice, with its weight and the largest score of its token. Only the low claim_bits count.
+// k-th choice, with its weight and the largest score of its token. Only the low claim_bits count;
+// the expert, in up to 16 bits, is sorted above them.
+inline constexpr int max_claim_bits = 48;
+
 template <class P>
 concept HasClaim = requires(P const p, int k, float weight, float row_max) {
   { p.claim(k, weight, row_max) } -> std::same_as<std::uint64_t>;
   { P::claim_bits } -> std::convertible_to<int>;
+  requires P::claim_bits >= 0 && P::claim_bits <= max_claim_bits;
 };
 
 template <class P>

@@ -4,22 +4,35 @@
 // ceil(4 * 1000 / 16 * 1.1) are not the same number.
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include <moe/plan/capacity_policy.hpp>
 
 namespace moe {
 namespace detail {
 
-// As an extent; what is too large for one is far above any load.
+// Rounded towards 0. Far above any load (ids have 32 bits) it stays where products of it with K do
+// not overflow; NaN, which check() refuses, lands there too.
 inline index_t as_slots(double c)
 {
-  return c >= 0x1p62 ? index_t{1} << 62 : static_cast<index_t>(c);
+  return c < 0x1p40 ? static_cast<index_t>(c) : index_t{1} << 40;
 }
-inline index_t round_up(index_t n, index_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+inline index_t round_up(index_t n, index_t multiple)
+{
+  return (n + multiple - 1) / multiple * multiple;
+}
 inline void check_factor(Check const& check, double factor, bool may_be_negative = false)
 {
   check.that(std::isfinite(factor) && (may_be_negative || factor >= 0), "capacity factor",
-             std::to_string(factor), may_be_negative ? "finite" : "finite and at least 0");
+             factor, may_be_negative ? "finite" : "finite and at least 0");
+}
+inline void check_alignment(Check const& check, index_t alignment)
+{
+  check.at_least("capacity alignment", alignment, 1);
+  check.at_most("capacity alignment",
+                alignment,
+                "the largest 32-bit id",
+                std::numeric_limits<Id>::max());
 }
 
 }  // namespace detail
@@ -39,7 +52,7 @@ struct FloorCapacity {
   void check(Check const& c) const
   {
     detail::check_factor(c, factor);
-    c.at_least("capacity alignment", alignment, 1);
+    detail::check_alignment(c, alignment);
   }
 };
 
@@ -61,7 +74,7 @@ struct CeilCapacity {
   {
     detail::check_factor(c, factor);
     c.at_least("capacity minimum", minimum, 0);
-    c.at_least("capacity alignment", alignment, 1);
+    detail::check_alignment(c, alignment);
   }
 };
 
@@ -85,7 +98,7 @@ struct TutelCapacity {
   void check(Check const& c) const
   {
     detail::check_factor(c, factor, true);
-    c.at_least("capacity alignment", alignment, 1);
+    detail::check_alignment(c, alignment);
   }
 };
 

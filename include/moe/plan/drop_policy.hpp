@@ -1,5 +1,7 @@
 #pragma once
 // Bounded experts: which assignments are dropped when more than C arrive.
+#include <bit>
+
 #include <moe/plan/capacity_rules.hpp>
 
 namespace moe {
@@ -31,21 +33,32 @@ struct Bounded {
   void check(Check const& c) const { rule.check(c); }
 
  private:
-  // An expert cannot get more than every assignment, so a factor of 16,384 needs no more memory.
-  static index_t clamp_to_load(index_t c, RoutingShape s)
+  // An expert cannot get more than every assignment, so a factor of 16,384 needs no more memory
+  // than the factor E. What was aligned stays aligned.
+  [[nodiscard]] index_t clamp_to_load(index_t c, RoutingShape s) const
   {
-    index_t const all = s.tokens * s.top_k;
+    index_t all = checked_mul("moe::CapacityPolicy", "tokens x top_k", s.tokens, s.top_k);
+    if constexpr (requires { rule.alignment; }) { all = round_up(all, rule.alignment); }
     return c < all ? c : all;
   }
 };
 
-// Smaller for larger x; NaN and negative numbers after all others.
+// Smaller for larger x, equal for the two zeros; NaN comes last.
 MOE_HOST_DEVICE inline std::uint64_t larger_first(float x)
 {
-  return x >= 0 ? 0x7fffffffu - (std::bit_cast<std::uint32_t>(x) & 0x7fffffffu) : 0x7fffffffu;
+  auto const bits = std::bit_cast<std::uint32_t>(x);
+  if (x >= 0) { return 0x7fffffffu - (bits & 0x7fffffffu); }
+  return x < 0 ? bits : 0xffffffffu;
 }
-inline constexpr int larger_first_bits = 31;
-inline constexpr int choice_bits       = 5;  // K up to 32
+inline constexpr int larger_first_bits = 32;
+
+// Choice k in choice_bits. K is at most 32; where the number of choices varies, those of a token
+// are in the order of experts and not of rank, and all past the 32nd claim together.
+MOE_HOST_DEVICE inline std::uint64_t choice_rank(int k)
+{
+  return static_cast<std::uint64_t>(k < 31 ? k : 31);
+}
+inline constexpr int choice_bits = 5;
 
 }  // namespace detail
 
@@ -55,7 +68,7 @@ struct DropByPosition : detail::Bounded<RuleT> {
   static constexpr int claim_bits = detail::choice_bits;
   MOE_HOST_DEVICE std::uint64_t claim(int k, float, float) const
   {
-    return static_cast<std::uint64_t>(k);
+    return detail::choice_rank(k);
   }
 };
 template <class RuleT>
@@ -80,7 +93,7 @@ struct DropByTokenPriority : detail::Bounded<RuleT> {
   static constexpr int claim_bits = detail::choice_bits + detail::larger_first_bits;
   MOE_HOST_DEVICE std::uint64_t claim(int k, float, float row_max) const
   {
-    return (static_cast<std::uint64_t>(k) << detail::larger_first_bits) |
+    return (detail::choice_rank(k) << detail::larger_first_bits) |
            detail::larger_first(row_max);
   }
 };

@@ -2,7 +2,6 @@
 // The stage: routing -> plan, by stable sorts. Ties and order come from positions alone, so the plan
 // is the same on every space and for any number of threads.
 #include <bit>
-#include <cmath>
 
 #include <moe/comm/communicator.hpp>
 #include <moe/exec/execution_space.hpp>
@@ -27,6 +26,12 @@ MOE_HOST_DEVICE index_t lower_bound(View<Key const, 1, ExecT> key, Key value)
   return lo;
 }
 
+// The expert an assignment goes to, or E for one that goes nowhere: no_expert, or an id of no expert.
+MOE_HOST_DEVICE inline Id expert_or_nowhere(Id expert, Id experts)
+{
+  return expert >= 0 && expert < experts ? expert : experts;
+}
+
 // Order in which assignments claim their slots: (expert, the policy's claim), position by stability.
 // Assignments that go nowhere come after all experts.
 template <class CapacityT, class S, class ExecT>
@@ -45,9 +50,11 @@ struct ClaimKeyRow {
   {
     index_t const from = assignments.begin(t);
     for (index_t a = from + team.lane(); a < assignments.end(t); a += team.size()) {
-      auto const e = static_cast<std::uint64_t>(expert(a) < 0 ? experts : expert(a));
-      key(a)       = (e << CapacityT::claim_bits) |
-               capacity.claim(static_cast<int>(a - from), static_cast<float>(weight(a)), row_max(t));
+      auto const e               = static_cast<std::uint64_t>(expert_or_nowhere(expert(a), experts));
+      std::uint64_t const counts = (std::uint64_t{1} << CapacityT::claim_bits) - 1;
+      std::uint64_t const claim =
+          capacity.claim(static_cast<int>(a - from), static_cast<float>(weight(a)), row_max(t));
+      key(a)   = (e << CapacityT::claim_bits) | (claim & counts);
       value(a) = static_cast<Id>(a);
     }
   }
@@ -85,7 +92,8 @@ struct ServeAllRow {  // the unbounded case
   MOE_HOST_DEVICE void operator()(G team, index_t a) const
   {
     if (team.lane() == 0) {
-      served_by(a) = static_cast<std::uint32_t>(expert(a) < 0 ? experts + 1 : expert(a));
+      Id const e   = expert_or_nowhere(expert(a), experts);
+      served_by(a) = static_cast<std::uint32_t>(e == experts ? experts + 1 : e);
     }
   }
 };

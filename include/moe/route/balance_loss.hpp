@@ -86,7 +86,7 @@ struct LoadBalancingLoss {
   {
     check.that(std::isfinite(coeff) && coeff >= 0,
                "coeff",
-               std::to_string(coeff),
+               coeff,
                "finite and at least 0");
   }
 
@@ -179,7 +179,7 @@ struct RouterZLoss {
   {
     check.that(std::isfinite(coeff) && coeff >= 0,
                "coeff",
-               std::to_string(coeff),
+               coeff,
                "finite and at least 0");
   }
 

@@ -151,7 +151,7 @@ struct ExpertChoice {
   {
     check.that(std::isfinite(factor) && factor > 0,
                "ExpertChoice.factor",
-               std::to_string(factor),
+               factor,
                "finite and above 0");
   }
 

@@ -21,6 +21,7 @@ struct GateLayout {
 //   Saved<T, ExecT>             what backward needs beside x; forward writes it
 //   Carry<T, ExecT>             what backward_data leaves for backward_weights, and their scratch
 //   make_saved, make_carry      allocate for T tokens; nothing else below may allocate
+//   check(check, layout)        optional: throws for sizes that it cannot have
 //   forward(exec, params, step, x, saved, logits)                 logits (T, N) = gate(x (T, D))
 //   backward_data(exec, params, saved, step, x, d_logits, carry, dx)   dx (T, D) = ...
 //   backward_weights(exec, params, saved, step, x, d_logits, carry, grads)   grads += ...

@@ -29,7 +29,8 @@ struct TakeGivenRow {
 }  // namespace detail
 
 // Ids (T, K) and weights (T, K) come with the layer's input; the weights' gradient comes back from
-// backward. Id -1 is no expert; an expert named twice by one token is computed twice. Needs no gate.
+// backward. Id -1 is no expert; an expert named twice by one token is computed twice. Needs no
+// gate.
 template <int K>
 struct GivenRouting {
   static_assert(K >= 1 && K <= max_top_k, "moe::GivenRouting: K must be in 1 ... 32");

@@ -117,14 +117,14 @@ struct group_limited {
     check.at_least("group.groups", groups, 1);
     check.at_most("group.groups", groups, "max_groups", max_groups);
     check.that(
-        experts % groups == 0, "group.groups", std::to_string(groups), "a divisor of experts");
+        experts % groups == 0, "group.groups", groups, "a divisor of experts");
     check.at_least("group.kept", kept, 1);
     check.at_most("group.kept", kept, "group.groups", groups);
     if constexpr (MaskT::excludes) {
       check.at_most("top_k", K, "experts of the kept groups", kept * (experts / groups));
     }
     if constexpr (ScoreOfGroup::divides_top_k) {
-      check.that(K % kept == 0, "group.kept", std::to_string(kept), "a divisor of top_k");
+      check.that(K % kept == 0, "group.kept", kept, "a divisor of top_k");
     }
   }
 };

@@ -33,11 +33,9 @@ struct BasicLinearGate {
   };
 
   template <class T, class ExecT>
-  struct Saved {
-  };
+  struct Saved {};
   template <class T, class ExecT>
-  struct Carry {
-  };
+  struct Carry {};
   template <class T, class ExecT>
   [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const&, GateLayout<Sizes> const&, index_t) const
   {

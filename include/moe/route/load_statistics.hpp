@@ -19,8 +19,9 @@ struct LoadStatistics {
   index_t invalid_ids       = 0;      // given ids that name no expert
   [[nodiscard]] double fraction(index_t e) const
   {
-    return assigned == 0 ? 0 : static_cast<double>(tokens_per_expert[static_cast<std::size_t>(e)]) /
-                                   static_cast<double>(assigned);
+    return assigned == 0 ? 0
+                         : static_cast<double>(tokens_per_expert[static_cast<std::size_t>(e)]) /
+                               static_cast<double>(assigned);
   }
   [[nodiscard]] double dropped_fraction() const
   {
@@ -60,8 +61,8 @@ namespace detail {
 template <class S, class ExecT>
 struct FindBadInputRow {
   RoutingInput<S, ExecT> in;
-  View<S const, 2, ExecT> logits;   // (T, N)
-  View<Id, 1, ExecT> non_finite;    // (T) 0 or -1
+  View<S const, 2, ExecT> logits;  // (T, N)
+  View<Id, 1, ExecT> non_finite;   // (T) 0 or -1
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
@@ -99,12 +100,10 @@ void count_bad_input(ExecT const& exec,
 {
   index_t const A = routing.expert.extent(0);
   Tensor<Id, 1, ExecT> of_token(exec, in.tokens), of_assignment(exec, A);
-  exec.for_each_row(
-      in.tokens,
-      detail::FindBadInputRow<S, ExecT>{in, logits, of_token.view()});
+  exec.for_each_row(in.tokens, detail::FindBadInputRow<S, ExecT>{in, logits, of_token.view()});
   histogram(exec, of_token.const_view(), non_finite);
-  exec.for_each_row(
-      A, detail::InvalidIdRow<ExecT>{routing.expert.const_view(), of_assignment.view()});
+  exec.for_each_row(A,
+                    detail::InvalidIdRow<ExecT>{routing.expert.const_view(), of_assignment.view()});
   histogram(exec, of_assignment.const_view(), invalid);
 }
 

@@ -31,8 +31,8 @@ struct LoadKeyRow {
   View<Id const, 1, ExecT> expert;  // (A)
   index_t experts, length;          // E, tokens of a sequence
   bool first_only;
-  View<Id, 1, ExecT> key;           // (A) sequence * E + expert, or -1
-  View<Id, 1, ExecT> sequence;      // (T) or -1
+  View<Id, 1, ExecT> key;       // (A) sequence * E + expert, or -1
+  View<Id, 1, ExecT> sequence;  // (T) or -1
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
@@ -49,11 +49,11 @@ struct LoadKeyRow {
 
 template <class S, class ExecT>
 struct LoadFromCountsRow {
-  View<Id const, 1, ExecT> count;         // (B * E)
-  View<Id const, 1, ExecT> token_count;   // (B)
-  View<S, 2, ExecT> assigned;             // (B, E)
-  View<S, 1, ExecT> tokens;               // (B)
-  View<S, 1, ExecT> live_sequences;       // (1)
+  View<Id const, 1, ExecT> count;        // (B * E)
+  View<Id const, 1, ExecT> token_count;  // (B)
+  View<S, 2, ExecT> assigned;            // (B, E)
+  View<S, 1, ExecT> tokens;              // (B)
+  View<S, 1, ExecT> live_sequences;      // (1)
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t b) const
@@ -87,7 +87,8 @@ struct LossRowOf {
   [[nodiscard]] MOE_HOST_DEVICE LossRow<S> at(index_t t) const
   {
     index_t const b = t / length;
-    return {row(logits, t).first(in.experts), row(assigned, b), tokens(b), live_sequences(0), top_k};
+    return {
+        row(logits, t).first(in.experts), row(assigned, b), tokens(b), live_sequences(0), top_k};
   }
 };
 
@@ -124,8 +125,14 @@ LossRowOf<LossT, S, ExecT> loss_rows(LossT const& loss,
                                      int top_k)
 {
   index_t const B = load.assigned.extent(0);
-  return {loss, in, logits, load.assigned.const_view(), load.tokens.const_view(),
-          load.live_sequences.const_view(), in.tokens > 0 ? in.tokens / B : 1, top_k};
+  return {loss,
+          in,
+          logits,
+          load.assigned.const_view(),
+          load.tokens.const_view(),
+          load.live_sequences.const_view(),
+          in.tokens > 0 ? in.tokens / B : 1,
+          top_k};
 }
 
 }  // namespace detail
@@ -175,10 +182,9 @@ void loss_value(ExecT const& exec,
                 View<S, 1, ExecT> value)
 {
   Tensor<S, 2, ExecT> per_token(exec, in.tokens, 1);
-  exec.for_each_row(
-      in.tokens,
-      detail::LossValueRow<LossT, S, ExecT>{
-          detail::loss_rows(loss, in, logits, load, top_k), per_token.view()});
+  exec.for_each_row(in.tokens,
+                    detail::LossValueRow<LossT, S, ExecT>{
+                        detail::loss_rows(loss, in, logits, load, top_k), per_token.view()});
   sum_rows(exec, per_token.const_view(), Result::overwrite, value);
 }
 

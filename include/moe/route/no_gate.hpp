@@ -20,11 +20,9 @@ struct NoGate {
     [[nodiscard]] GateLayout<Sizes> layout() const { return {}; }
   };
   template <class T, class ExecT>
-  struct Saved {
-  };
+  struct Saved {};
   template <class T, class ExecT>
-  struct Carry {
-  };
+  struct Carry {};
   template <class T, class ExecT>
   [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const&, GateLayout<Sizes> const&, index_t) const
   {

@@ -68,7 +68,7 @@ struct NoisyTopK {
     check.at_most("top_k", K, "experts", experts);
     check.that(std::isfinite(min_noise) && min_noise >= 0,
                "min_noise",
-               std::to_string(min_noise),
+               min_noise,
                "finite and at least 0");
   }
 

@@ -8,9 +8,10 @@ namespace moe {
 // whole weight to the others. Give it an unnormalised router; what it scales with is lost.
 template <class RouterT>
 struct RenormalizeKept : RouterT {
-  static_assert(!requires { requires RouterT::top_k == 1; },
-                "moe::RenormalizeKept: with top_k = 1 every kept weight is 1, so the router gets no "
-                "gradient");
+  static_assert(
+      !requires { requires RouterT::top_k == 1; },
+      "moe::RenormalizeKept: with top_k = 1 every kept weight is 1, so the router gets no "
+      "gradient");
   static constexpr bool renormalize_kept = true;
 };
 template <class RouterT>

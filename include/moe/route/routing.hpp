@@ -89,14 +89,14 @@ struct Routing {
 // the defaults of StepState; nothing given.
 template <class S, class ExecT>
 struct RoutingInput {
-  index_t tokens  = 0;                      // T
-  index_t experts = 0;                      // E
-  bool training   = true;                   // false: evaluate(), no noise
-  View<std::uint8_t const, 1, ExecT> mask;  // (T), 0: the token takes no part
-  View<StepState const, 1, ExecT> step;     // (1)
-  View<Id const, 2, ExecT> given_expert;    // (T, K)
-  View<S const, 2, ExecT> given_weight;     // (T, K)
-  index_t first_token = 0;                  // global index of this rank's token 0
+  index_t tokens  = 0;                        // T
+  index_t experts = 0;                        // E
+  bool training   = true;                     // false: evaluate(), no noise
+  View<std::uint8_t const, 1, ExecT> mask{};  // (T), 0: the token takes no part
+  View<StepState const, 1, ExecT> step{};     // (1)
+  View<Id const, 2, ExecT> given_expert{};    // (T, K)
+  View<S const, 2, ExecT> given_weight{};     // (T, K)
+  index_t first_token = 0;                    // global index of this rank's token 0
 
   // Only where the space computes.
   [[nodiscard]] MOE_HOST_DEVICE bool takes_part(index_t t) const

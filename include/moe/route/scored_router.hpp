@@ -85,10 +85,10 @@ struct ScoredTopK {
   void check(Check const& check, index_t experts) const
   {
     check.at_most("top_k", K, "experts", experts);
-    check.that(std::isfinite(scale), "scale", std::to_string(scale), "finite");
+    check.that(std::isfinite(scale), "scale", scale, "finite");
     check.that(std::isfinite(epsilon) && epsilon >= 0,
                "epsilon",
-               std::to_string(epsilon),
+               epsilon,
                "finite and at least 0");
     if (bias.extent(0) != 0) { check.equal("bias", bias.extent(0), "experts", experts); }
     check.not_null("bias", bias);

@@ -58,7 +58,7 @@ void update_selection_bias(ExecT const& exec,
   Check const check{"moe::update_selection_bias"};
   index_t const E = bias.extent(0);
   check.equal("tokens_per_expert", tokens_per_expert.extent(0), "bias", E);
-  check.that(std::isfinite(rate), "rate", std::to_string(rate), "finite");
+  check.that(std::isfinite(rate), "rate", rate, "finite");
   check.not_null("tokens_per_expert", tokens_per_expert);
   check.not_null("bias", bias);
   exec.for_each_row(E,

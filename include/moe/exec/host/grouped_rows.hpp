@@ -20,7 +20,7 @@ void for_each_grouped_row(Host const& exec, RowGroups<Host> const& groups, F con
   exec.for_each_task(blocks, [&](int, index_t b) {
     index_t skip = live * b / blocks, todo = live * (b + 1) / blocks - skip;
     for (index_t e = groups.first; todo > 0; ++e) {
-      index_t const n = groups.end(e) - groups.begin(e);
+      index_t const n    = groups.end(e) - groups.begin(e);
       index_t const from = std::min(skip, n), count = std::min(n - from, todo);
       for (index_t i = 0; i < count; ++i) {
         f(SerialTeam{}, e, groups.begin(e) + from + i);

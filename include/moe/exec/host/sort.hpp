@@ -78,8 +78,7 @@ void sort_pairs(Host const& exec,
   for (int pass = 0; pass < passes; ++pass) {
     int const shift = pass * each;
     int const width = std::min(each, bits - shift);
-    detail::counting_pass(
-        exec, n, from, from_value, shift, width, to, to_value, counter.view());
+    detail::counting_pass(exec, n, from, from_value, shift, width, to, to_value, counter.view());
     std::swap(from, to);
     std::swap(from_value, to_value);
   }

@@ -1,6 +1,6 @@
 #pragma once
-// Sums over rows on Host. Rows are added in fixed blocks and the blocks in order, so neither threads
-// nor chunks show in the bits; the compilers make vectors of the columns.
+// Sums over rows on Host. Rows are added in fixed blocks and the blocks in order, so neither
+// threads nor chunks show in the bits; the compilers make vectors of the columns.
 #include <algorithm>
 #include <array>
 
@@ -56,8 +56,13 @@ void sum_rows(Host const& exec, View<T, 2, Host> x, Result result, View<G, 1, Ho
   exec.for_each_task(blocks, [&](int, index_t b) {
     S* const sum = part.data_handle() + b * M;
     std::fill_n(sum, M, S{});
-    detail::add_rows<S>(rows, static_cast<S const*>(nullptr), b * tuning.rows,
-                        std::min(N, (b + 1) * tuning.rows), 0, M, sum);
+    detail::add_rows<S>(rows,
+                        static_cast<S const*>(nullptr),
+                        b * tuning.rows,
+                        std::min(N, (b + 1) * tuning.rows),
+                        0,
+                        M,
+                        sum);
   });
   for (index_t j = 0; j < M; ++j) {
     S sum = 0;
@@ -77,7 +82,7 @@ void grouped_sum_rows(Host const& exec,
                       View<S const, 1, Host> weight,
                       View<G, 2, Host> out)
 {
-  index_t const M = out.extent(1);
+  index_t const M    = out.extent(1);
   auto const& tuning = detail::sum_rows_tuning;
   Check{"moe::grouped_sum_rows"}.equal("columns of x", x.columns(), "columns of out", M);
   index_t const parts = (M + tuning.columns - 1) / tuning.columns;
@@ -86,7 +91,8 @@ void grouped_sum_rows(Host const& exec,
     index_t const columns = std::min(tuning.columns, M - j);
     if (groups.begin(e) == groups.end(e)) { return; }
     std::array<S, static_cast<std::size_t>(detail::sum_rows_tuning.columns)> sum{};
-    detail::add_rows<S>(x, weight.data_handle(), groups.begin(e), groups.end(e), j, columns, sum.data());
+    detail::add_rows<S>(
+        x, weight.data_handle(), groups.begin(e), groups.end(e), j, columns, sum.data());
     detail::store_row<S, G>(out.data_handle(), e * M + j, columns, sum.data(), true);
   });
 }

@@ -43,39 +43,9 @@ class ThreadPool {
   template <class Task>
   void run(index_t n, Task const& task)
   {
-    if (n <= 0) { return; }
-    for (auto const* frame = innermost_; frame != nullptr; frame = frame->outer) {
-      if (frame->pool == this) {  // a task that runs tasks: this worker's own loop
-        for (index_t i = 0; i < n; ++i) {
-          task(frame->worker, i);
-        }
-        return;
-      }
-    }
-    std::lock_guard const one_run_at_a_time(callers_);
-    Inside const inside(this, 0);
-    if (n == 1 || workers_.empty() || inside.outer != nullptr) {
-      for (index_t i = 0; i < n; ++i) {
-        task(0, i);
-      }
-      return;
-    }
-    {
-      std::lock_guard const lock(mutex_);
-      call_ = [](void const* t, int worker, index_t i) {
-        (*static_cast<Task const*>(t))(worker, i);
-      };
-      task_    = &task;
-      count_   = n;
-      running_ = static_cast<int>(workers_.size());
-      next_.store(0, std::memory_order_relaxed);
-      ++generation_;
-    }
-    wake_.notify_all();
-    drain(0);
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return running_ == 0; });
-    if (failure_) { std::rethrow_exception(std::exchange(failure_, nullptr)); }
+    run(n, &task, [](void const* t, int worker, index_t i) {
+      (*static_cast<Task const*>(t))(worker, i);
+    });
   }
 
  private:
@@ -92,6 +62,45 @@ class ThreadPool {
     int worker;
     Inside const* outer;
   };
+
+  using Call = void (*)(void const* task, int worker, index_t i);
+
+  // Compiled once, whatever the tasks: they are blocks of rows, which an indirect call does not
+  // slow.
+  void run(index_t n, void const* task, Call call)
+  {
+    if (n <= 0) { return; }
+    for (auto const* frame = innermost_; frame != nullptr; frame = frame->outer) {
+      if (frame->pool == this) {  // a task that runs tasks: this worker's own loop
+        for (index_t i = 0; i < n; ++i) {
+          call(task, frame->worker, i);
+        }
+        return;
+      }
+    }
+    std::lock_guard const one_run_at_a_time(callers_);
+    Inside const inside(this, 0);
+    if (n == 1 || workers_.empty() || inside.outer != nullptr) {
+      for (index_t i = 0; i < n; ++i) {
+        call(task, 0, i);
+      }
+      return;
+    }
+    {
+      std::lock_guard const lock(mutex_);
+      call_    = call;
+      task_    = task;
+      count_   = n;
+      running_ = static_cast<int>(workers_.size());
+      next_.store(0, std::memory_order_relaxed);
+      ++generation_;
+    }
+    wake_.notify_all();
+    drain(0);
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return running_ == 0; });
+    if (failure_) { std::rethrow_exception(std::exchange(failure_, nullptr)); }
+  }
 
   void stop()
   {
@@ -140,9 +149,9 @@ class ThreadPool {
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
   std::exception_ptr failure_;
-  void (*call_)(void const*, int, index_t) = nullptr;
-  void const* task_                        = nullptr;
-  index_t count_                           = 0;
+  Call call_        = nullptr;
+  void const* task_ = nullptr;
+  index_t count_    = 0;
   std::atomic<index_t> next_{0};
   unsigned long long generation_ = 0;
   int running_                   = 0;

@@ -13,10 +13,10 @@ namespace moe {
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
 class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
   using Stages = LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
-  using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::make_addend,
-      Stages::measure, Stages::route, Stages::route_backward;
-  using Stages::dispatcher_, Stages::gate_, Stages::has_shared, Stages::shared_;
-  using typename Stages::Model;
+  using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::direct_backward_data,
+      Stages::direct_backward_weights, Stages::make_addend, Stages::measure, Stages::route,
+      Stages::route_backward, Stages::share;
+  using Stages::dispatcher_;
 
  public:
   using typename Stages::Sizes;
@@ -47,9 +47,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     saved.filled = false;
     route(exec, params, in, /*training*/ true, saved);
     measure(exec, in, saved);
-    if constexpr (has_shared) {
-      shared_.forward(exec, params.shared, in.x, saved.shared, addend.view());
-    }
+    share(exec, params, in, saved.shared, addend.view());
     dispatcher_.forward(
         exec, saved.to_dispatch(in.x), bound(params), saved.experts, addend.const_view(), y);
     saved.filled = true;
@@ -75,33 +73,12 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     dispatcher_.backward_data(
         exec, rows, bound(params), saved.experts, dy, work.experts, work.d_weight.view());
     route_backward(exec, in, saved, work, d_given_weight);
-    gate_.backward_data(exec,
-                        params.gate,
-                        saved.gate,
-                        in.step,
-                        in.x,
-                        work.d_logits.const_view(),
-                        work.gate,
-                        work.addend.view());
-    if constexpr (has_shared) {
-      shared_.backward_data(
-          exec, params.shared, saved.shared, in.x, dy, work.shared, work.addend.view());
-    }
+    direct_backward_data(exec, params, in, saved, dy, work);
     dispatcher_.combine_backward(exec, rows, work.experts, work.addend.const_view(), dx);
 
     dispatcher_.backward_weights(
         exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts);
-    gate_.backward_weights(exec,
-                           params.gate,
-                           saved.gate,
-                           in.step,
-                           in.x,
-                           work.d_logits.const_view(),
-                           work.gate,
-                           grads.gate);
-    if constexpr (has_shared) {
-      shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, grads.shared);
-    }
+    direct_backward_weights(exec, params, in, saved, dy, work, grads);
   }
 
   // y (T, D) = layer(x), without noise, keeping nothing.
@@ -112,16 +89,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 View<T, 2, ExecT> y) const
   {
     check_forward(in, params, y, static_cast<Saved<T, ExecT>*>(nullptr));
-    auto addend      = make_addend(exec, in.x);
     auto const sizes = params.layout();
+    auto addend      = make_addend(exec, in.x);
     auto routed      = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
+    auto shared      = Stages::template make_shared<T>(exec, sizes, in.x.extent(0));
 
     route(exec, params, in, /*training*/ false, routed);
-    if constexpr (has_shared) {
-      auto saved =
-          shared_.template make_saved<T>(exec, Model::shared_layout(sizes), in.x.extent(0));
-      shared_.forward(exec, params.shared, in.x, saved, addend.view());
-    }
+    share(exec, params, in, shared, addend.view());
     dispatcher_.evaluate(exec, routed.to_dispatch(in.x), bound(params), addend.const_view(), y);
   }
 

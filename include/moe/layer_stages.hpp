@@ -48,9 +48,7 @@ class LayerStages
     static_cast<Routed<T, ExecT>&>(saved) = make_routed<T>(exec, sizes, tokens, sequences);
     saved.experts                         = dispatcher_.template make_saved<T>(
         exec, expert_, Model::expert_layout(sizes), saved.plan.rows());
-    if constexpr (has_shared) {
-      saved.shared = shared_.template make_saved<T>(exec, Model::shared_layout(sizes), tokens);
-    }
+    saved.shared = make_shared<T>(exec, sizes, tokens);
     for_each_loss([&]<std::size_t I>(auto const& loss) {
       bool const per_sequence = loss.scope == LoadScope::sequence;
       saved.loads[I]          = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
@@ -147,6 +145,17 @@ class LayerStages
                     saved.invalid.view());
   }
 
+  // The shared expert's part of y, which the combine adds to the routed ones'.
+  template <class ExecT, class T, class SharedSavedT>
+  void share([[maybe_unused]] ExecT const& exec,
+             [[maybe_unused]] Params<T const, ExecT> const& params,
+             [[maybe_unused]] LayerInput<T, ExecT> const& in,
+             [[maybe_unused]] SharedSavedT& saved,
+             [[maybe_unused]] View<accumulator_t<T>, 2, ExecT> addend) const
+  {
+    if constexpr (has_shared) { shared_.forward(exec, params.shared, in.x, saved, addend); }
+  }
+
   // d_weight -> d_logits, through drops' renormalisation and the router, and the losses' part.
   template <class ExecT, class T, class SavedT, class WorkT>
   void route_backward(ExecT const& exec,
@@ -181,6 +190,52 @@ class LayerStages
     });
     if (!d_given_weight.empty()) {
       exec.copy(d_given_weight.data_handle(), d.data_handle(), work.d_weight.bytes());
+    }
+  }
+
+  // What reads x itself, not the experts' rows: the gate, then the shared expert. Their part of dx
+  // is the addend of the combine's.
+  template <class ExecT, class T, class SavedT, class WorkT>
+  void direct_backward_data(ExecT const& exec,
+                            Params<T const, ExecT> const& params,
+                            LayerInput<T, ExecT> const& in,
+                            SavedT const& saved,
+                            [[maybe_unused]] View<T const, 2, ExecT> dy,
+                            WorkT& work) const
+  {
+    auto const d_logits = work.d_logits.const_view();
+    auto const addend   = work.addend.view();
+    gate_.backward_data(exec, params.gate, saved.gate, in.step, in.x, d_logits, work.gate, addend);
+    if constexpr (has_shared) {
+      shared_.backward_data(exec, params.shared, saved.shared, in.x, dy, work.shared, addend);
+    }
+  }
+  template <class ExecT, class T, class SavedT, class WorkT, class G>
+  void direct_backward_weights(ExecT const& exec,
+                               Params<T const, ExecT> const& params,
+                               LayerInput<T, ExecT> const& in,
+                               SavedT const& saved,
+                               [[maybe_unused]] View<T const, 2, ExecT> dy,
+                               WorkT& work,
+                               Params<G, ExecT> const& grads) const
+  {
+    auto const d_logits = work.d_logits.const_view();
+    gate_.backward_weights(
+        exec, params.gate, saved.gate, in.step, in.x, d_logits, work.gate, grads.gate);
+    if constexpr (has_shared) {
+      shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, grads.shared);
+    }
+  }
+
+  template <class T, class ExecT>
+  [[nodiscard]] auto make_shared([[maybe_unused]] ExecT const& exec,
+                                 [[maybe_unused]] Sizes const& sizes,
+                                 [[maybe_unused]] index_t tokens) const
+  {
+    if constexpr (has_shared) {
+      return shared_.template make_saved<T>(exec, Model::shared_layout(sizes), tokens);
+    } else {
+      return typename detail::SharedState<false, T, ExecT, SharedT>::Saved{};
     }
   }
 

@@ -15,9 +15,7 @@ struct RoutingShape {
 };
 
 template <class P>
-concept NamesBound = requires {
-  { P::bounded } -> std::convertible_to<bool>;
-};
+concept NamesBound = requires { typename std::bool_constant<P::bounded>; };
 
 // slots(shape, max_load) is C. `max_load` is the largest load of an expert, known only to the
 // device: a policy that needs_loads() costs a synchronisation with the host. slots_bound(shape) is
@@ -37,8 +35,7 @@ inline constexpr int max_claim_bits = 48;
 template <class P>
 concept HasClaim = requires(P const p, int k, float weight, float row_max) {
   { p.claim(k, weight, row_max) } -> std::same_as<std::uint64_t>;
-  { P::claim_bits } -> std::convertible_to<int>;
-  requires P::claim_bits >= 0 && P::claim_bits <= max_claim_bits;
+  typename std::bool_constant<(P::claim_bits >= 0 && P::claim_bits <= max_claim_bits)>;
 };
 
 template <class P>

@@ -134,11 +134,12 @@ void check_saved(
   check.that<StateError>(saved.sizes == sizes, "saved sizes", "others", "those of the parameters");
 }
 
-template <class PolicyT>
-void check_policy(Check const& check, PolicyT const& policy, [[maybe_unused]] index_t experts)
+// What a policy itself refuses: check(check, x), or check(check) where x does not matter to it.
+template <class PolicyT, class X>
+void check_policy(Check const& check, PolicyT const& policy, [[maybe_unused]] X const& x)
 {
-  if constexpr (requires { policy.check(check, experts); }) {
-    policy.check(check, experts);
+  if constexpr (requires { policy.check(check, x); }) {
+    policy.check(check, x);
   } else if constexpr (requires { policy.check(check); }) {
     policy.check(check);
   }

@@ -145,6 +145,13 @@ struct SharedExpert {
             Tensor<accumulator_t<T>, 2, ExecT>(exec, gated ? tokens : 0, 1)};
   }
 
+  void check(Check const& check, Layout const& sizes) const
+  {
+    if constexpr (requires { kernel.check(check, own(sizes)); }) {
+      kernel.check(check, own(sizes));
+    }
+  }
+
   // addend (T, D) = the shared expert's part of y
   template <class ExecT, class T>
   void forward(ExecT const& exec,

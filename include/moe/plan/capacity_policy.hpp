@@ -33,9 +33,12 @@ concept HasSlots = requires(P const p, RoutingShape s, index_t max_load) {
 inline constexpr int max_claim_bits = 48;
 
 template <class P>
-concept HasClaim = requires(P const p, int k, float weight, float row_max) {
+concept NamesClaimBits = requires { typename std::bool_constant<(P::claim_bits >= 0)>; } &&
+                         (P::claim_bits >= 0 && P::claim_bits <= max_claim_bits);
+
+template <class P>
+concept HasClaim = NamesClaimBits<P> && requires(P const p, int k, float weight, float row_max) {
   { p.claim(k, weight, row_max) } -> std::same_as<std::uint64_t>;
-  typename std::bool_constant<(P::claim_bits >= 0 && P::claim_bits <= max_claim_bits)>;
 };
 
 template <class P>

@@ -23,16 +23,16 @@ inline index_t round_up(index_t n, index_t multiple)
 }
 inline void check_factor(Check const& check, double factor, bool may_be_negative = false)
 {
-  check.that(std::isfinite(factor) && (may_be_negative || factor >= 0), "capacity factor",
-             factor, may_be_negative ? "finite" : "finite and at least 0");
+  check.that(std::isfinite(factor) && (may_be_negative || factor >= 0),
+             "capacity factor",
+             factor,
+             may_be_negative ? "finite" : "finite and at least 0");
 }
 inline void check_alignment(Check const& check, index_t alignment)
 {
   check.at_least("capacity alignment", alignment, 1);
-  check.at_most("capacity alignment",
-                alignment,
-                "the largest 32-bit id",
-                std::numeric_limits<Id>::max());
+  check.at_most(
+      "capacity alignment", alignment, "the largest 32-bit id", std::numeric_limits<Id>::max());
 }
 
 }  // namespace detail
@@ -44,10 +44,10 @@ struct FloorCapacity {
 
   [[nodiscard]] index_t operator()(RoutingShape s, index_t) const
   {
-    return detail::round_up(detail::as_slots(factor * static_cast<double>(s.top_k) *
-                                             static_cast<double>(s.tokens) /
-                                             static_cast<double>(s.experts)),
-                            alignment);
+    return detail::round_up(
+        detail::as_slots(factor * static_cast<double>(s.top_k) * static_cast<double>(s.tokens) /
+                         static_cast<double>(s.experts)),
+        alignment);
   }
   void check(Check const& c) const
   {
@@ -89,9 +89,7 @@ struct TutelCapacity {
     index_t const per_expert = (s.tokens + s.experts - 1) / s.experts;
     index_t const limit =
         s.top_k * detail::as_slots(std::fabs(factor) * static_cast<double>(per_expert));
-    index_t const c = factor > 0                          ? limit
-                      : factor == 0 || max_load < limit ? max_load
-                                                          : limit;
+    index_t const c = factor > 0 ? limit : factor == 0 || max_load < limit ? max_load : limit;
     return detail::round_up(c, alignment);
   }
   [[nodiscard]] bool needs_loads() const { return factor <= 0; }
@@ -113,14 +111,15 @@ struct FastMoeCapacity {
   void check(Check const& c) const { detail::check_factor(c, rate); }
 };
 
-// Mesh-TensorFlow: max(min(T, floor(T factor / E)), 4): no K in it, so the factor of top-2 is doubled.
+// Mesh-TensorFlow: max(min(T, floor(T factor / E)), 4): no K in it, so the factor of top-2 is
+// doubled.
 struct MeshTfCapacity {
   double factor = 1;
 
   [[nodiscard]] index_t operator()(RoutingShape s, index_t) const
   {
-    index_t const c = detail::as_slots(static_cast<double>(s.tokens) * factor /
-                                       static_cast<double>(s.experts));
+    index_t const c =
+        detail::as_slots(static_cast<double>(s.tokens) * factor / static_cast<double>(s.experts));
     index_t const at_most = c < s.tokens ? c : s.tokens;
     return at_most > 4 ? at_most : 4;
   }

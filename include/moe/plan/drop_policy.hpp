@@ -62,14 +62,12 @@ inline constexpr int choice_bits = 5;
 
 }  // namespace detail
 
-// All first choices in token order, then all second ones, ... (GShard, Lepikhin et al. 2020; Tutel).
+// All first choices in token order, then all second ones, ... (GShard, Lepikhin et al. 2020;
+// Tutel).
 template <class RuleT = CeilCapacity>
 struct DropByPosition : detail::Bounded<RuleT> {
   static constexpr int claim_bits = detail::choice_bits;
-  MOE_HOST_DEVICE std::uint64_t claim(int k, float, float) const
-  {
-    return detail::choice_rank(k);
-  }
+  MOE_HOST_DEVICE std::uint64_t claim(int k, float, float) const { return detail::choice_rank(k); }
 };
 template <class RuleT>
 DropByPosition(RuleT) -> DropByPosition<RuleT>;
@@ -93,8 +91,7 @@ struct DropByTokenPriority : detail::Bounded<RuleT> {
   static constexpr int claim_bits = detail::choice_bits + detail::larger_first_bits;
   MOE_HOST_DEVICE std::uint64_t claim(int k, float, float row_max) const
   {
-    return (detail::choice_rank(k) << detail::larger_first_bits) |
-           detail::larger_first(row_max);
+    return (detail::choice_rank(k) << detail::larger_first_bits) | detail::larger_first(row_max);
   }
 };
 template <class RuleT>

@@ -1,6 +1,6 @@
 #pragma once
-// The stage: routing -> plan, by stable sorts. Ties and order come from positions alone, so the plan
-// is the same on every space and for any number of threads.
+// The stage: routing -> plan, by stable sorts. Ties and order come from positions alone, so the
+// plan is the same on every space and for any number of threads.
 #include <bit>
 
 #include <moe/comm/communicator.hpp>
@@ -26,31 +26,32 @@ MOE_HOST_DEVICE index_t lower_bound(View<Key const, 1, ExecT> key, Key value)
   return lo;
 }
 
-// The expert an assignment goes to, or E for one that goes nowhere: no_expert, or an id of no expert.
+// The expert an assignment goes to, or E for one that goes nowhere: no_expert, or an id of no
+// expert.
 MOE_HOST_DEVICE inline Id expert_or_nowhere(Id expert, Id experts)
 {
   return expert >= 0 && expert < experts ? expert : experts;
 }
 
-// Order in which assignments claim their slots: (expert, the policy's claim), position by stability.
-// Assignments that go nowhere come after all experts.
+// Order in which assignments claim their slots: (expert, the policy's claim), position by
+// stability. Assignments that go nowhere come after all experts.
 template <class CapacityT, class S, class ExecT>
 struct ClaimKeyRow {
   CapacityT capacity;
   TokenAssignments<ExecT> assignments;
   Id experts;
-  View<Id const, 1, ExecT> expert;       // (A)
-  View<S const, 1, ExecT> weight;        // (A)
-  View<float const, 1, ExecT> row_max;   // (T)
-  View<std::uint64_t, 1, ExecT> key;     // (A)
-  View<Id, 1, ExecT> value;              // (A)
+  View<Id const, 1, ExecT> expert;      // (A)
+  View<S const, 1, ExecT> weight;       // (A)
+  View<float const, 1, ExecT> row_max;  // (T)
+  View<std::uint64_t, 1, ExecT> key;    // (A)
+  View<Id, 1, ExecT> value;             // (A)
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
     index_t const from = assignments.begin(t);
     for (index_t a = from + team.lane(); a < assignments.end(t); a += team.size()) {
-      auto const e               = static_cast<std::uint64_t>(expert_or_nowhere(expert(a), experts));
+      auto const e = static_cast<std::uint64_t>(expert_or_nowhere(expert(a), experts));
       std::uint64_t const counts = (std::uint64_t{1} << CapacityT::claim_bits) - 1;
       std::uint64_t const claim =
           capacity.claim(static_cast<int>(a - from), static_cast<float>(weight(a)), row_max(t));
@@ -63,22 +64,24 @@ struct ClaimKeyRow {
 // A claim is served when fewer than C come before it at its expert.
 template <class CapacityT, class ExecT>
 struct ServeClaimsRow {
-  index_t slots;                                // C
+  index_t slots;  // C
   Id experts;
-  View<std::uint64_t const, 1, ExecT> claim;    // (A) sorted
-  View<Id const, 1, ExecT> assignment;          // (A) sorted alike
-  View<std::uint32_t, 1, ExecT> served_by;      // (A) by assignment: expert, E dropped, E + 1 nowhere
+  View<std::uint64_t const, 1, ExecT> claim;  // (A) sorted
+  View<Id const, 1, ExecT> assignment;        // (A) sorted alike
+  View<std::uint32_t, 1, ExecT> served_by;    // (A) by assignment: expert, E dropped, E + 1 nowhere
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t e) const
   {
     auto const from = lower_bound(claim, static_cast<std::uint64_t>(e) << CapacityT::claim_bits);
     auto const to =
-        e == experts ? claim.extent(0)
-                     : lower_bound(claim, static_cast<std::uint64_t>(e + 1) << CapacityT::claim_bits);
+        e == experts
+            ? claim.extent(0)
+            : lower_bound(claim, static_cast<std::uint64_t>(e + 1) << CapacityT::claim_bits);
     for (index_t i = from + team.lane(); i < to; i += team.size()) {
-      served_by(assignment(i)) =
-          static_cast<std::uint32_t>(e == experts ? experts + 1 : i - from < slots ? e : experts);
+      served_by(assignment(i)) = static_cast<std::uint32_t>(e == experts       ? experts + 1
+                                                            : i - from < slots ? e
+                                                                               : experts);
     }
   }
 };
@@ -110,8 +113,8 @@ struct CountUpRow {
 
 template <class ExecT>
 struct AssignmentViews {  // RoutingPlan's, for functors
-  View<Id, 1, ExecT> kept_per_expert, expert_offsets, slot_of, assignment_at, token_at, dropped_list,
-      dropped_count;
+  View<Id, 1, ExecT> kept_per_expert, expert_offsets, slot_of, assignment_at, token_at,
+      dropped_list, dropped_count;
 };
 
 // One row per expert, then one for the dropped, then one for those that go nowhere.
@@ -119,9 +122,9 @@ template <class ExecT>
 struct FillPlanRow {
   TokenAssignments<ExecT> assignments;
   Id experts;
-  index_t slots;                                   // C of padded slots; 0: compact
-  View<std::uint32_t const, 1, ExecT> served_by;   // (A) sorted
-  View<Id const, 1, ExecT> assignment;             // (A) sorted alike: in (token, k) order per expert
+  index_t slots;                                  // C of padded slots; 0: compact
+  View<std::uint32_t const, 1, ExecT> served_by;  // (A) sorted
+  View<Id const, 1, ExecT> assignment;  // (A) sorted alike: in (token, k) order per expert
   AssignmentViews<ExecT> plan;
 
   template <Team G>
@@ -175,7 +178,10 @@ inline int bits_for(index_t largest)
 
 // How many slots a plan of this policy needs at most: the bound on R that the host knows.
 template <class CapacityT>
-index_t slots_bound(CapacityT const& capacity, SlotLayout layout, RoutingShape shape, index_t assignments)
+index_t slots_bound(CapacityT const& capacity,
+                    SlotLayout layout,
+                    RoutingShape shape,
+                    index_t assignments)
 {
   if constexpr (CapacityT::bounded) {
     if (layout == SlotLayout::padded) {
@@ -209,7 +215,8 @@ void make_plan(ExecT const& exec,
   Tensor<Id, 1, ExecT> assignment(exec, A), assignment_sorted(exec, A);
   if constexpr (CapacityT::bounded) {
     Id max_load = 0;
-    if (capacity.needs_loads()) {  // waits for the device: C depends on the loads (Tutel, factor <= 0)
+    if (capacity
+            .needs_loads()) {  // waits for the device: C depends on the loads (Tutel, factor <= 0)
       Tensor<Id, 1, ExecT> largest(exec, 1);
       exec.for_each_row(
           1, detail::MaxOfRow<ExecT>{plan.tokens_per_expert.const_view(), largest.view()});
@@ -232,12 +239,10 @@ void make_plan(ExecT const& exec,
                assignment.view(),
                claim_sorted.view(),
                assignment_sorted.view());
-    exec.for_each_row(E + 1,
-                      detail::ServeClaimsRow<CapacityT, ExecT>{slots,
-                                                               E,
-                                                               claim_sorted.const_view(),
-                                                               assignment_sorted.const_view(),
-                                                               served_by.view()});
+    exec.for_each_row(
+        E + 1,
+        detail::ServeClaimsRow<CapacityT, ExecT>{
+            slots, E, claim_sorted.const_view(), assignment_sorted.const_view(), served_by.view()});
   } else {
     exec.for_each_row(A, detail::ServeAllRow<ExecT>{E, expert, served_by.view()});
   }
@@ -250,15 +255,18 @@ void make_plan(ExecT const& exec,
              served_sorted.view(),
              assignment_sorted.view());
   exec.for_each_row(E + 2,
-                    detail::FillPlanRow<ExecT>{
-                        assignments,
-                        E,
-                        plan.layout == SlotLayout::padded ? slots : 0,
-                        served_sorted.const_view(),
-                        assignment_sorted.const_view(),
-                        {plan.kept_per_expert.view(), plan.expert_offsets.view(), plan.slot_of.view(),
-                         plan.assignment_at.view(), plan.token_at.view(), plan.dropped_list.view(),
-                         plan.dropped_count.view()}});
+                    detail::FillPlanRow<ExecT>{assignments,
+                                               E,
+                                               plan.layout == SlotLayout::padded ? slots : 0,
+                                               served_sorted.const_view(),
+                                               assignment_sorted.const_view(),
+                                               {plan.kept_per_expert.view(),
+                                                plan.expert_offsets.view(),
+                                                plan.slot_of.view(),
+                                                plan.assignment_at.view(),
+                                                plan.token_at.view(),
+                                                plan.dropped_list.view(),
+                                                plan.dropped_count.view()}});
 }
 
 }  // namespace moe

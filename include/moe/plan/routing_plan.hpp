@@ -15,7 +15,11 @@ enum class SlotLayout { compact, padded };
 template <class ExecT>
 struct RoutingPlan {
   RoutingPlan() = default;
-  RoutingPlan(ExecT const& exec, SlotLayout slot_layout, index_t experts, index_t assignments, index_t slots)
+  RoutingPlan(ExecT const& exec,
+              SlotLayout slot_layout,
+              index_t experts,
+              index_t assignments,
+              index_t slots)
       : layout{slot_layout},
         tokens_per_expert(exec, experts),
         kept_per_expert(exec, experts),
@@ -30,10 +34,10 @@ struct RoutingPlan {
   [[nodiscard]] index_t rows() const { return token_at.extent(0); }  // R, the bound the host knows
   [[nodiscard]] RowGroups<ExecT> groups() const
   {
-    auto const counts = layout == SlotLayout::padded ? kept_per_expert.const_view()
-                                                     : View<Id const, 1, ExecT>{};
-    return {expert_offsets.const_view(), counts, rows(), 0,
-            static_cast<Id>(kept_per_expert.extent(0))};
+    auto const counts =
+        layout == SlotLayout::padded ? kept_per_expert.const_view() : View<Id const, 1, ExecT>{};
+    return {
+        expert_offsets.const_view(), counts, rows(), 0, static_cast<Id>(kept_per_expert.extent(0))};
   }
 
   SlotLayout layout = SlotLayout::compact;

@@ -1,0 +1,242 @@
+#pragma once
+// The layer's policies: what they need, made and checked.
+#include <moe/layer_check.hpp>
+#include <moe/layer_requirements.hpp>
+
+namespace moe {
+
+template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
+class LayerPolicies
+    : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
+ protected:
+  using Types   = LayerTypes<RouterT, DispatcherT, ExpertT, ExtraTs...>;
+  using Model   = typename Types::Model;
+  using GateT   = typename Types::GateT;
+  using SharedT = typename Types::SharedT;
+
+  static constexpr bool has_shared        = Model::has_shared;
+  static constexpr std::size_t loss_count = Types::loss_count;
+  static constexpr int top_k              = detail::top_k_of<RouterT>();  // 0: varies
+  static constexpr bool given             = detail::IsGiven<RouterT>;
+
+ public:
+  using Sizes = typename Types::Sizes;  // {.hidden, .experts, .expert = {...}, .gate, .shared}
+  template <class T, class ExecT>
+  using Params = typename Types::template Params<T, ExecT>;
+  template <class T, class ExecT>
+  using Saved = typename Types::template Saved<T, ExecT>;
+
+  // One allocation for all parameters or all gradients, zeros; initialize() gives them values.
+  template <class T, class ExecT>
+  [[nodiscard]] auto make_params(ExecT const& exec, Sizes const& sizes) const
+  {
+    check_policies(Check{"moe::Layer::make_params"}, sizes);
+    return OwnedParams<Params, T, Sizes, ExecT>(exec, sizes);
+  }
+
+  // What forward fills and backward reads, for `tokens` = T tokens in `sequences` sequences.
+  template <class T, class ExecT>
+  [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec,
+                                           Sizes const& sizes,
+                                           index_t tokens,
+                                           index_t sequences = 1) const
+  {
+    using S = accumulator_t<T>;
+    check_batch(Check{"moe::Layer::make_saved"}, sizes, tokens, sequences);
+    Saved<T, ExecT> saved;
+    static_cast<Routed<T, ExecT>&>(saved) = make_routed<T>(exec, sizes, tokens, sequences);
+    saved.experts                         = dispatcher_.template make_saved<T>(
+        exec, expert_, Model::expert_layout(sizes), saved.plan.rows());
+    saved.shared = make_shared<T>(exec, sizes, tokens);
+    for_each_loss([&]<std::size_t I>(auto const& loss) {
+      bool const per_sequence = loss.scope == LoadScope::sequence;
+      saved.loads[I]          = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
+    });
+    saved.loss_values = Tensor<S, 1, ExecT>(exec, static_cast<index_t>(loss_count));
+    saved.non_finite  = Tensor<Id, 1, ExecT>(exec, 1);
+    saved.invalid     = Tensor<Id, 1, ExecT>(exec, 1);
+    return saved;
+  }
+
+ protected:
+  template <class T, class ExecT>
+  using Routed = typename Types::template Routed<T, ExecT>;
+  template <class T, class ExecT>
+  using Work = typename Types::template Work<T, ExecT>;
+
+  constexpr LayerPolicies(RouterT const& router,
+                          CapacityT const& capacity,
+                          DispatcherT const& dispatcher,
+                          ExpertT const& expert,
+                          ExtraTs const&... extras)
+      : router_{router},
+        capacity_{capacity},
+        dispatcher_{dispatcher},
+        expert_{expert},
+        gate_{detail::pick<GateT>(extras...)},
+        shared_{detail::pick<SharedT>(extras...)},
+        losses_{std::tuple_cat(detail::keep_if_loss(extras)...)}
+  {
+  }
+
+  template <class T, class ExecT>
+  [[nodiscard]] auto make_shared([[maybe_unused]] ExecT const& exec,
+                                 [[maybe_unused]] Sizes const& sizes,
+                                 [[maybe_unused]] index_t tokens) const
+  {
+    if constexpr (has_shared) {
+      return shared_.template make_saved<T>(exec, Model::shared_layout(sizes), tokens);
+    } else {
+      return typename detail::SharedState<false, T, ExecT, SharedT>::Saved{};
+    }
+  }
+
+  template <class T, class ExecT>
+  [[nodiscard]] Routed<T, ExecT> make_routed(ExecT const& exec,
+                                             Sizes const& sizes,
+                                             index_t tokens,
+                                             index_t sequences) const
+  {
+    using S             = accumulator_t<T>;
+    index_t const A     = as_stage(router_).assignments(tokens, sizes.experts);
+    auto const layout   = DispatcherT::template layout<CapacityT>;
+    index_t const slots = slots_bound(capacity_, layout, shape(sizes, tokens), A);
+    detail::check_ids(Check{"moe::Layer"}, "tokens x top_k", A);
+    detail::check_ids(Check{"moe::Layer"}, "experts x capacity", slots);
+    Routed<T, ExecT> r;
+    r.sizes       = sizes;
+    r.tokens      = tokens;
+    r.sequences   = sequences;
+    r.gate        = gate_.template make_saved<T>(exec, Model::gate_layout(sizes), tokens);
+    r.logits      = Tensor<S, 2, ExecT>(exec, tokens, logit_columns<RouterT>(sizes.experts));
+    r.routing     = Routing<S, ExecT>(exec, tokens, A, top_k);
+    r.kept_weight = Tensor<S, 1, ExecT>(exec, RenormalizesKept<RouterT> ? A : 0);
+    r.plan        = RoutingPlan<ExecT>(exec, layout, sizes.experts, A, slots);
+    return r;
+  }
+
+  template <class T, class ExecT, class SavedT>
+  [[nodiscard]] Work<T, ExecT> make_work(ExecT const& exec, SavedT const& saved) const
+  {
+    using S = accumulator_t<T>;
+    Work<T, ExecT> w;
+    w.d_weight = Tensor<S, 1, ExecT>(exec, saved.routing.expert.extent(0));
+    w.d_logits = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.logits.extent(1));
+    w.addend   = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.sizes.hidden);
+    w.gate     = gate_.template make_carry<T>(exec, Model::gate_layout(saved.sizes), saved.tokens);
+    w.experts  = dispatcher_.template make_work<T>(
+        exec, expert_, Model::expert_layout(saved.sizes), saved.plan.rows());
+    if constexpr (has_shared) {
+      w.shared =
+          shared_.template make_carry<T>(exec, Model::shared_layout(saved.sizes), saved.tokens);
+    }
+    return w;
+  }
+
+  // Room for the shared expert's part of y; nothing without one.
+  template <class T, class ExecT>
+  [[nodiscard]] Tensor<accumulator_t<T>, 2, ExecT> make_addend(ExecT const& exec,
+                                                               View<T const, 2, ExecT> x) const
+  {
+    return Tensor<accumulator_t<T>, 2, ExecT>(exec, has_shared ? x.extent(0) : 0, x.extent(1));
+  }
+
+  template <class T, class ExecT>
+  [[nodiscard]] auto bound(Params<T, ExecT> const& params) const
+  {
+    return BoundExperts{expert_, params.experts};
+  }
+
+  template <class ExecT, class T>
+  void check_forward(LayerInput<T, ExecT> const& in,
+                     Params<T const, ExecT> const& params,
+                     View<T, 2, ExecT> y,
+                     Saved<T, ExecT> const* saved) const
+  {
+    Check const check{saved != nullptr ? "moe::Layer::forward" : "moe::Layer::evaluate",
+                      dispatcher_.communicator().rank()};
+    auto const sizes = params.layout();
+    check_batch(check, sizes, in.x.extent(0), in.sequences);
+    detail::check_input(check, in, sizes, top_k, given);
+    detail::check_params(check, params, sizes, Carver<T const, ExecT>{});
+    detail::check_output(check, "y", y, in.x);
+    detail::no_overlap(check, "y", y, "x", in.x);
+    if (saved != nullptr) {
+      detail::check_saved(check, *saved, sizes, in.x.extent(0), in.sequences);
+    }
+  }
+
+  template <class ExecT, class T, class G>
+  void check_backward(Params<T const, ExecT> const& params,
+                      Saved<T, ExecT> const& saved,
+                      LayerInput<T, ExecT> const& in,
+                      View<T const, 2, ExecT> dy,
+                      Params<G, ExecT> const& grads,
+                      View<T, 2, ExecT> dx,
+                      View<accumulator_t<T>, 2, ExecT> d_given_weight) const
+  {
+    Check const check{"moe::Layer::backward", dispatcher_.communicator().rank()};
+    auto const sizes = params.layout();
+    check_batch(check, sizes, in.x.extent(0), in.sequences);
+    detail::check_input(check, in, sizes, top_k, given);
+    detail::check_params(check, params, sizes, Carver<T const, ExecT>{});
+    detail::check_params(check, grads, sizes, Carver<G, ExecT>{});
+    detail::check_saved(check, saved, sizes, in.x.extent(0), in.sequences);
+    check.that<StateError>(
+        saved.filled, "saved", "not filled", "filled by forward before backward");
+    detail::check_output(check, "dy", dy, in.x);
+    detail::check_output(check, "dx", dx, in.x);
+    detail::no_overlap(check, "dx", dx, "x", in.x);
+    detail::no_overlap(check, "dx", dx, "dy", dy);
+    if (!d_given_weight.empty()) {
+      check.that(given, "d_given_weight", "given", "empty unless the router is GivenRouting");
+      check.equal("d_given_weight rows", d_given_weight.extent(0), "tokens", in.x.extent(0));
+      check.equal("d_given_weight columns", d_given_weight.extent(1), "top_k", top_k);
+      check.not_null("d_given_weight", d_given_weight);
+    }
+  }
+
+  template <class Visit>
+  void for_each_loss([[maybe_unused]] Visit visit) const
+  {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (visit.template operator()<I>(std::get<I>(losses_)), ...);
+    }(std::make_index_sequence<loss_count>{});
+  }
+
+  RouterT router_;
+  CapacityT capacity_;
+  DispatcherT dispatcher_;
+  ExpertT expert_;
+  GateT gate_;
+  SharedT shared_;
+  typename Types::Losses losses_;
+
+  static RoutingShape shape(Sizes const& sizes, index_t tokens)
+  {
+    return {tokens, sizes.experts, top_k};
+  }
+
+ private:
+  void check_batch(Check const& check, Sizes const& sizes, index_t tokens, index_t sequences) const
+  {
+    check_policies(check, sizes);
+    check.at_least("tokens", tokens, 0);
+    check.at_least("sequences", sequences, 1);
+    check.equal("tokens modulo sequences", tokens % sequences, "no remainder", 0);
+  }
+  // Sizes and policies against one another.
+  void check_policies(Check const& check, Sizes const& sizes) const
+  {
+    detail::check_sizes(check, sizes, top_k);
+    detail::check_policy(check, router_, sizes.experts);
+    detail::check_policy(check, capacity_, sizes.experts);
+    detail::check_policy(check, gate_, Model::gate_layout(sizes));
+    detail::check_policy(check, expert_, Model::expert_layout(sizes));
+    if constexpr (has_shared) { detail::check_policy(check, shared_, Model::shared_layout(sizes)); }
+    for_each_loss(
+        [&]<std::size_t I>(auto const& loss) { detail::check_policy(check, loss, sizes.experts); });
+  }
+};
+
+}  // namespace moe

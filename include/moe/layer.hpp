@@ -41,7 +41,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                View<T, 2, ExecT> y,
                std::type_identity_t<Saved<T, ExecT>>& saved) const
   {
-    check_forward(in, params, y, &saved);
+    check_forward(in, params, y, "moe::Layer::forward", &saved);
     auto addend = make_addend(exec, in.x);
 
     saved.filled = false;
@@ -88,7 +88,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 std::type_identity_t<Input<T, ExecT>> const& in,
                 View<T, 2, ExecT> y) const
   {
-    check_forward(in, params, y, static_cast<Saved<T, ExecT>*>(nullptr));
+    check_forward(in, params, y, "moe::Layer::evaluate");
     auto const sizes = params.layout();
     auto addend      = make_addend(exec, in.x);
     auto routed      = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
@@ -106,6 +106,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                                         std::type_identity_t<Input<T, ExecT>> const& in,
                                         View<T, 2, ExecT> y) const
   {
+    check_forward(in, params, y, "moe::Layer::forward");
     auto saved =
         Stages::template make_saved<T>(exec, params.layout(), in.x.extent(0), in.sequences);
     forward(exec, params, in, y, saved);

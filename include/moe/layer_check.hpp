@@ -7,31 +7,62 @@
 
 namespace moe::detail {
 
-template <class A, class B>
-bool overlap(A const& a, B const& b)
-{
-  auto const begin = [](auto const& v) {
-    return reinterpret_cast<std::uintptr_t>(v.data_handle());
-  };
-  auto const end = [&](auto const& v) {
-    return begin(v) + static_cast<std::uintptr_t>(v.size()) * sizeof(typename A::value_type);
-  };
-  auto const end_b =
-      begin(b) + static_cast<std::uintptr_t>(b.size()) * sizeof(typename B::value_type);
-  return a.size() > 0 && b.size() > 0 && begin(a) < end_b && begin(b) < end(a);
-}
+// The memory of one view, under its name: "x", "w_in", "gradient of " "w_in".
+struct Span {
+  char const* kind;
+  char const* name;
+  std::uintptr_t begin = 0, end = 0;
 
-template <class A, class B>
-void no_overlap(Check const& check, char const* field, A const& out, char const* other, B const& in)
+  template <class V>
+  Span(char const* of_kind, char const* of_name, V const& v) : kind{of_kind}, name{of_name}
+  {
+    if (v.data_handle() == nullptr) { return; }
+    begin = reinterpret_cast<std::uintptr_t>(v.data_handle());
+    end   = begin + static_cast<std::uintptr_t>(v.size()) * sizeof(typename V::value_type);
+  }
+};
+
+inline void no_overlap(Check const& check, Span const& out, Span const& other)
 {
-  if (overlap(out, in)) {
-    check.fail<AliasError>(field, std::string("overlapping ") + other, "memory of its own");
+  if (out.begin < other.end && other.begin < out.end) {
+    check.fail<AliasError>(std::string(out.kind) + out.name,
+                           std::string("overlapping ") + other.kind + other.name,
+                           "memory of its own");
   }
 }
 
-// Every view of `given` has the extents that `sizes` asks for and a pointer.
+// Every output lies beside all inputs and the outputs before it; each argument is a function that
+// visits spans. There is no in-place form: x is still read where y, or dx, is written.
+template <class OutputsT, class InputsT>
+void check_aliases(Check const& check, OutputsT const& outputs, InputsT const& inputs)
+{
+  int at = 0;
+  outputs([&](Span const& out) {
+    inputs([&](Span const& in) { no_overlap(check, out, in); });
+    int before = 0;
+    outputs([&](Span const& other) {
+      if (before++ < at) { no_overlap(check, out, other); }
+    });
+    ++at;
+  });
+}
+
+template <class T, class ExecT, class ParamsT, class Visit>
+void visit_inputs(LayerInput<T, ExecT> const& in, ParamsT const& params, Visit const& visit)
+{
+  visit(Span("", "x", in.x));
+  visit(Span("", "mask", in.mask));
+  visit(Span("", "step", in.step));
+  visit(Span("", "given_expert", in.given_expert));
+  visit(Span("", "given_weight", in.given_weight));
+  params.for_each(
+      [&](char const* name, auto const& view, auto const&) { visit(Span("", name, view)); });
+}
+
+// Every view of `given` has the extents that `sizes` asks for and a pointer. `kind`: as Span's.
 template <class ParamsT, class T, class ExecT, class SizesT>
 void check_params(Check const& check,
+                  char const* kind,
                   ParamsT const& given,
                   SizesT const& sizes,
                   Carver<T, ExecT> counter)
@@ -39,9 +70,10 @@ void check_params(Check const& check,
   struct Extents {
     index_t at[3];
   };
-  std::array<Extents, 32> expected{};
+  std::array<Extents, 64> expected{};
   std::size_t n = 0;
   ParamsT::carve(counter, sizes).for_each([&]<class V>(char const*, V const& view, auto const&) {
+    check.at_most("views of parameters", static_cast<index_t>(n), "what is checked", 63);
     auto& e = expected[n++];
     for (int r = 0; r < V::rank; ++r) {
       e.at[r] = view.extent(r);
@@ -52,12 +84,12 @@ void check_params(Check const& check,
     auto const& e = expected[n++];
     for (int r = 0; r < V::rank; ++r) {
       if (view.extent(r) != e.at[r]) {
-        check.fail<ShapeError>(std::string(name) + " extent " + std::to_string(r),
+        check.fail<ShapeError>(std::string(kind) + name + " extent " + std::to_string(r),
                                view.extent(r),
                                "what the layer's sizes give (" + std::to_string(e.at[r]) + ")");
       }
     }
-    check.not_null(name, view);
+    check.not_null((std::string(kind) + name).c_str(), view);
   });
 }
 
@@ -85,6 +117,12 @@ void check_input(
   check.equal("x columns", in.x.extent(1), "hidden", sizes.hidden);
   check.not_null("x", in.x);
   check.at_least("first_token", in.first_token, 0);
+  check.at_most("first_token",
+                in.first_token,
+                "2^63 - 1 - tokens",
+                std::numeric_limits<index_t>::max() - tokens);
+  check.not_null("mask", in.mask);
+  check.not_null("step", in.step);
   if (in.mask.data_handle() != nullptr) {
     check.equal("mask", in.mask.extent(0), "tokens", tokens);
   }
@@ -116,10 +154,16 @@ void check_output(Check const& check, char const* name, ViewT const& y, XT const
   check.not_null(name, y);
 }
 
-// A saved state was made for a shape, and has not been moved from.
+// A saved state was made for a shape, and has not been moved from; for A assignments in at most R
+// slots, which another factor in router or capacity policy makes other numbers.
 template <class SavedT, class SizesT>
-void check_saved(
-    Check const& check, SavedT const& saved, SizesT const& sizes, index_t tokens, index_t sequences)
+void check_saved(Check const& check,
+                 SavedT const& saved,
+                 SizesT const& sizes,
+                 index_t tokens,
+                 index_t sequences,
+                 index_t A,
+                 index_t R)
 {
   auto const same = [&](char const* field, index_t was, index_t is) {
     if (was != is) {
@@ -132,6 +176,8 @@ void check_saved(
   same("saved experts", saved.sizes.experts, sizes.experts);
   same("saved plan's offsets", saved.plan.expert_offsets.extent(0), sizes.experts + 1);
   check.that<StateError>(saved.sizes == sizes, "saved sizes", "others", "those of the parameters");
+  same("saved assignments", saved.routing.expert.extent(0), A);
+  same("saved slots", saved.plan.rows(), R);
 }
 
 // What a policy itself refuses: check(check, x), or check(check) where x does not matter to it.

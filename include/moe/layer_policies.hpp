@@ -98,11 +98,8 @@ class LayerPolicies
                                              index_t sequences) const
   {
     using S             = accumulator_t<T>;
-    index_t const A     = as_stage(router_).assignments(tokens, sizes.experts);
-    auto const layout   = DispatcherT::template layout<CapacityT>;
-    index_t const slots = slots_bound(capacity_, layout, shape(sizes, tokens), A);
-    detail::check_ids(Check{"moe::Layer"}, "tokens x top_k", A);
-    detail::check_ids(Check{"moe::Layer"}, "experts x capacity", slots);
+    index_t const A     = assignments(sizes, tokens);
+    index_t const slots = most_slots(sizes, tokens);
     Routed<T, ExecT> r;
     r.sizes       = sizes;
     r.tokens      = tokens;
@@ -151,19 +148,16 @@ class LayerPolicies
   void check_forward(LayerInput<T, ExecT> const& in,
                      Params<T const, ExecT> const& params,
                      View<T, 2, ExecT> y,
-                     Saved<T, ExecT> const* saved) const
+                     char const* operation,
+                     Saved<T, ExecT> const* saved = nullptr) const
   {
-    Check const check{saved != nullptr ? "moe::Layer::forward" : "moe::Layer::evaluate",
-                      dispatcher_.communicator().rank()};
-    auto const sizes = params.layout();
-    check_batch(check, sizes, in.x.extent(0), in.sequences);
-    detail::check_input(check, in, sizes, top_k, given);
-    detail::check_params(check, params, sizes, Carver<T const, ExecT>{});
+    Check const check{operation, dispatcher_.communicator().rank()};
+    check_call(check, in, params, saved);
     detail::check_output(check, "y", y, in.x);
-    detail::no_overlap(check, "y", y, "x", in.x);
-    if (saved != nullptr) {
-      detail::check_saved(check, *saved, sizes, in.x.extent(0), in.sequences);
-    }
+    detail::check_aliases(
+        check,
+        [&](auto const& visit) { visit(detail::Span("", "y", y)); },
+        [&](auto const& visit) { detail::visit_inputs(in, params, visit); });
   }
 
   template <class ExecT, class T, class G>
@@ -176,24 +170,31 @@ class LayerPolicies
                       View<accumulator_t<T>, 2, ExecT> d_given_weight) const
   {
     Check const check{"moe::Layer::backward", dispatcher_.communicator().rank()};
-    auto const sizes = params.layout();
-    check_batch(check, sizes, in.x.extent(0), in.sequences);
-    detail::check_input(check, in, sizes, top_k, given);
-    detail::check_params(check, params, sizes, Carver<T const, ExecT>{});
-    detail::check_params(check, grads, sizes, Carver<G, ExecT>{});
-    detail::check_saved(check, saved, sizes, in.x.extent(0), in.sequences);
+    check_call(check, in, params, &saved);
+    detail::check_params(check, "gradient of ", grads, params.layout(), Carver<G, ExecT>{});
     check.that<StateError>(
         saved.filled, "saved", "not filled", "filled by forward before backward");
     detail::check_output(check, "dy", dy, in.x);
     detail::check_output(check, "dx", dx, in.x);
-    detail::no_overlap(check, "dx", dx, "x", in.x);
-    detail::no_overlap(check, "dx", dx, "dy", dy);
     if (!d_given_weight.empty()) {
       check.that(given, "d_given_weight", "given", "empty unless the router is GivenRouting");
       check.equal("d_given_weight rows", d_given_weight.extent(0), "tokens", in.x.extent(0));
       check.equal("d_given_weight columns", d_given_weight.extent(1), "top_k", top_k);
       check.not_null("d_given_weight", d_given_weight);
     }
+    detail::check_aliases(
+        check,
+        [&](auto const& visit) {
+          visit(detail::Span("", "dx", dx));
+          visit(detail::Span("", "d_given_weight", d_given_weight));
+          grads.for_each([&](char const* name, auto const& view, auto const&) {
+            visit(detail::Span("gradient of ", name, view));
+          });
+        },
+        [&](auto const& visit) {
+          visit(detail::Span("", "dy", dy));
+          detail::visit_inputs(in, params, visit);
+        });
   }
 
   template <class Visit>
@@ -212,6 +213,8 @@ class LayerPolicies
   SharedT shared_;
   typename Types::Losses losses_;
 
+  static constexpr SlotLayout layout = DispatcherT::template layout<CapacityT>;
+
   static RoutingShape shape(Sizes const& sizes, index_t tokens)
   {
     return {tokens, sizes.experts, top_k};
@@ -224,6 +227,36 @@ class LayerPolicies
     check.at_least("tokens", tokens, 0);
     check.at_least("sequences", sequences, 1);
     check.equal("tokens modulo sequences", tokens % sequences, "no remainder", 0);
+    detail::check_ids(check, "tokens", tokens);
+    detail::check_ids(check, "tokens x top_k", assignments(sizes, tokens));
+    detail::check_ids(check, "experts x capacity", most_slots(sizes, tokens));
+    for_each_loss([&]<std::size_t I>(auto const& loss) {
+      if (loss.scope == LoadScope::sequence) {
+        detail::check_ids(check, "sequences x experts", sequences * sizes.experts);
+      }
+    });
+    (void)checked_mul(check.operation, "tokens x hidden", tokens, sizes.hidden);
+  }
+  template <class T, class ExecT>
+  void check_call(Check const& check,
+                  LayerInput<T, ExecT> const& in,
+                  Params<T const, ExecT> const& params,
+                  Saved<T, ExecT> const* saved) const
+  {
+    auto const sizes     = params.layout();
+    index_t const tokens = in.x.extent(0);
+    check_batch(check, sizes, tokens, in.sequences);
+    detail::check_input(check, in, sizes, top_k, given);
+    detail::check_params(check, "", params, sizes, Carver<T const, ExecT>{});
+    if (saved != nullptr) {
+      detail::check_saved(check,
+                          *saved,
+                          sizes,
+                          tokens,
+                          in.sequences,
+                          assignments(sizes, tokens),
+                          most_slots(sizes, tokens));
+    }
   }
   // Sizes and policies against one another.
   void check_policies(Check const& check, Sizes const& sizes) const
@@ -236,6 +269,15 @@ class LayerPolicies
     if constexpr (has_shared) { detail::check_policy(check, shared_, Model::shared_layout(sizes)); }
     for_each_loss(
         [&]<std::size_t I>(auto const& loss) { detail::check_policy(check, loss, sizes.experts); });
+  }
+
+  [[nodiscard]] index_t assignments(Sizes const& sizes, index_t tokens) const
+  {
+    return as_stage(router_).assignments(tokens, sizes.experts);
+  }
+  [[nodiscard]] index_t most_slots(Sizes const& sizes, index_t tokens) const
+  {
+    return slots_bound(capacity_, layout, shape(sizes, tokens), assignments(sizes, tokens));
   }
 };
 

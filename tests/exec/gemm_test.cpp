@@ -1,3 +1,4 @@
+#include <moe/core/tensor.hpp>
 #include <moe/exec/host/gemm.hpp>
 
 #include <doctest/doctest.h>

@@ -41,14 +41,7 @@ class Host {
 
   [[nodiscard]] void* allocate(std::size_t bytes) const
   {
-    try {
-      return state_->resource->allocate(bytes, PoolingResource::alignment);
-    } catch (std::bad_alloc const&) {
-      throw OutOfMemoryError("moe::Host::allocate",
-                             "bytes",
-                             std::to_string(bytes),
-                             "what the memory resource can give");
-    }
+    return allocate(*state_->resource, bytes);
   }
   void deallocate(void* p, std::size_t bytes) const noexcept
   {
@@ -90,6 +83,15 @@ class Host {
     state_->threads.run(n, task);
   }
 
+  // Host's own: memory for one task of worker `worker`, so that primitives ask for none. It goes
+  // with the threads, as their stacks do, and does not come from the resource.
+  static constexpr std::size_t scratch_bytes = std::size_t{3} << 19;
+  [[nodiscard]] void* scratch(int worker) const
+  {
+    return static_cast<std::byte*>(state_->scratch) +
+           static_cast<std::size_t>(worker) * scratch_bytes;
+  }
+
   [[nodiscard]] Host lane(int) const { return *this; }
   struct Mark {};
   [[nodiscard]] Mark mark() const { return {}; }
@@ -112,17 +114,42 @@ class Host {
           "blas",
           "own: no CBLAS was found when this program was configured (MOE_BLAS)");
 #endif
+      scratch = allocate(*std::pmr::new_delete_resource(), all_scratch());
+    }
+    State(State const&)            = delete;
+    State& operator=(State const&) = delete;
+    ~State()
+    {
+      std::pmr::new_delete_resource()->deallocate(
+          scratch, all_scratch(), PoolingResource::alignment);
+    }
+    [[nodiscard]] std::size_t all_scratch() const
+    {
+      return static_cast<std::size_t>(threads.size()) * scratch_bytes;
     }
     PoolingResource pool;
     std::pmr::memory_resource* resource;
     Products products;
     detail::ThreadPool threads;
+    void* scratch = nullptr;
   };
 #if defined(MOE_WITH_CBLAS)
   static constexpr Products default_products = Products::blas;
 #else
   static constexpr Products default_products = Products::own;
 #endif
+
+  static void* allocate(std::pmr::memory_resource& resource, std::size_t bytes)
+  {
+    try {
+      return resource.allocate(bytes, PoolingResource::alignment);
+    } catch (std::bad_alloc const&) {
+      throw OutOfMemoryError("moe::Host::allocate",
+                             "bytes",
+                             std::to_string(bytes),
+                             "what the memory resource can give");
+    }
+  }
 
   explicit Host(std::nullptr_t) {}
   std::shared_ptr<State> state_;

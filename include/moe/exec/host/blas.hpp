@@ -124,13 +124,21 @@ T const* blas_rows(Host const& exec,
   return to;
 }
 
+// Room for it, where rows come through an index. Without memory for that there is no BLAS product:
+// the library's own reads through the index.
 template <class T>
-Tensor<T, 2, Host> blas_gather_buffer(Host const& exec,
-                                      RowGroups<Host> const& groups,
-                                      IndexedRows<T, Host> const& rows)
+bool make_gather_buffer(Host const& exec,
+                        RowGroups<Host> const& groups,
+                        IndexedRows<T, Host> const& rows,
+                        Tensor<T, 2, Host>& buffer)
 {
-  if (rows.index.data_handle() == nullptr) { return {}; }
-  return Tensor<T, 2, Host>(exec, groups.rows, rows.columns());
+  if (rows.index.data_handle() == nullptr) { return true; }
+  try {
+    buffer = Tensor<T, 2, Host>(exec, groups.rows, rows.columns());
+    return true;
+  } catch (OutOfMemoryError const&) {
+    return false;
+  }
 }
 
 template <class A, class W, class Bias, class C>
@@ -148,7 +156,8 @@ bool blas_grouped_gemm_rows(Host const& exec,
     if (exec.products() != moe::Products::blas || !blas_extents(groups.rows, n, k)) {
       return false;
     }
-    auto gathered = blas_gather_buffer(exec, groups, a);
+    Tensor<T, 2, Host> gathered;
+    if (!make_gather_buffer(exec, groups, a, gathered)) { return false; }
     for (index_t e = groups.first; e < groups.last; ++e) {
       index_t const begin = groups.begin(e), rows = groups.end(e) - begin;
       T* const out = c.data_handle() + begin * n;
@@ -186,8 +195,11 @@ bool blas_grouped_gemm_weights(Host const& exec,
     if (exec.products() != moe::Products::blas || !blas_extents(groups.rows, m, n)) {
       return false;
     }
-    auto gathered_a = blas_gather_buffer(exec, groups, a);
-    auto gathered_b = blas_gather_buffer(exec, groups, b);
+    Tensor<T, 2, Host> gathered_a, gathered_b;
+    if (!make_gather_buffer(exec, groups, a, gathered_a) ||
+        !make_gather_buffer(exec, groups, b, gathered_b)) {
+      return false;
+    }
     for (index_t e = groups.first; e < groups.last; ++e) {
       index_t const begin = groups.begin(e), rows = groups.end(e) - begin;
       if (rows == 0) { continue; }

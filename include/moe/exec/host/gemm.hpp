@@ -58,7 +58,7 @@ void gemm(Host const& exec, Transpose ta, A a, Transpose tb, B b, Result result,
       .c     = detail::product_result<S>(c.data_handle(), result),
       .n     = n,
       .parts = {.kind = detail::ProductParts::one, .count = 1, .m = m, .k = k, .w_rows = 0}};
-  detail::run_products(exec, call, m, k);
+  detail::run_products(exec, call);
 }
 
 }  // namespace moe

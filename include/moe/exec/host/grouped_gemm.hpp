@@ -57,7 +57,7 @@ void grouped_gemm_rows(Host const& exec,
     call.c.bias     = bias.data_handle();
     call.c.add_bias = &detail::add_row<S, typename Bias::value_type>;
   }
-  detail::run_products(exec, call, groups.rows, k);
+  detail::run_products(exec, call);
 }
 
 template <class A, class B, detail::HostView<3> G>
@@ -81,7 +81,7 @@ void grouped_gemm_weights(Host const& exec,
       .c = detail::product_result<S>(dw.data_handle(), Result::add),
       .n = n,
       .parts = detail::product_parts(detail::ProductParts::weights, groups, m, 0, m)};
-  detail::run_products(exec, call, m, groups.rows);
+  detail::run_products(exec, call);
 }
 
 }  // namespace moe

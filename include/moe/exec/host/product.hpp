@@ -5,7 +5,6 @@
 // not show in its bits.
 #include <algorithm>
 
-#include <moe/core/tensor.hpp>
 #include <moe/exec/gemm.hpp>
 #include <moe/exec/host.hpp>
 #include <moe/exec/host/micro_kernel.hpp>
@@ -28,6 +27,18 @@ inline constexpr ProductTuning product_tuning{.rows                = 256,
                                               .least_columns_bytes = 512,
                                               .tasks_per_thread    = 4,
                                               .alone               = 1 << 19};
+
+// What the largest tile of accumulator type S needs: its sums, and both operands packed.
+template <class S>
+constexpr std::size_t product_scratch_bytes()
+{
+  auto const& tuning    = product_tuning;
+  index_t const columns = tuning.columns_bytes / static_cast<index_t>(sizeof(S));
+  return static_cast<std::size_t>(tuning.rows * columns + (tuning.rows + columns) * product_depth) *
+         sizeof(S);
+}
+static_assert(product_scratch_bytes<float>() <= Host::scratch_bytes);
+static_assert(product_scratch_bytes<double>() <= Host::scratch_bytes);
 
 // One of the products of a call: its extents, and its first rows in a, b, the result and the bias.
 struct ProductPart {
@@ -129,29 +140,80 @@ void product_tile(ProductCall<S> const& p,
   }
 }
 
-// `most` bounds m and k of any part, as known without reading the offsets: scratch memory of a size
-// that does not change with the loads is found in the pool again.
+// The tiles of a call in order, part by part; row blocks innermost, so that tiles that follow each
+// other read the same weights.
 template <class S>
-void run_products(Host const& exec, ProductCall<S> const& p, index_t most_m, index_t most_k)
+class TileWalk {
+ public:
+  TileWalk(ProductCall<S> const& call, index_t rows, index_t columns)
+      : call_{&call},
+        rows_{rows},
+        columns_{columns},
+        column_blocks_{blocks_of(call.n, columns)},
+        here_{call.parts(0)}
+  {
+  }
+  [[nodiscard]] index_t tiles() const
+  {
+    index_t n = 0;
+    for (index_t e = 0; e < call_->parts.count; ++e) {
+      n += tiles_of(call_->parts(e));
+    }
+    return n;
+  }
+  // The tile at `index`, which never falls from call to call.
+  void compute(index_t index, S* scratch)
+  {
+    for (index_t n = tiles_of(here_); index - before_ >= n; n = tiles_of(here_)) {
+      before_ += n;
+      here_ = call_->parts(++part_);
+    }
+    index_t const blocks = blocks_of(here_.m, rows_);
+    index_t const each   = even_block(here_.m, rows_, MicroTile<S>::rows);
+    index_t const i0     = (index - before_) % blocks * each;
+    index_t const j0     = (index - before_) / blocks * columns_;
+    product_tile(*call_,
+                 here_,
+                 i0,
+                 std::min(each, here_.m - i0),
+                 j0,
+                 std::min(columns_, call_->n - j0),
+                 scratch);
+  }
+
+ private:
+  [[nodiscard]] index_t tiles_of(ProductPart const& part) const
+  {
+    bool const nothing = part.k == 0 && call_->c.add;
+    return nothing ? 0 : blocks_of(part.m, rows_) * column_blocks_;
+  }
+
+  ProductCall<S> const* call_;
+  index_t rows_, columns_, column_blocks_;
+  index_t part_ = 0, before_ = 0;  // the current part, and the tiles before it
+  ProductPart here_;
+};
+
+// Allocates nothing: tiles are bounded, and each worker of a Host has scratch memory for one.
+template <class S>
+void run_products(Host const& exec, ProductCall<S> const& p)
 {
   using Tile         = MicroTile<S>;
   auto const& tuning = product_tuning;
   index_t const size = sizeof(S);
-  index_t const m_most =
-      std::min(rounded_up(most_m, Tile::rows), tuning.rows / Tile::rows * Tile::rows);
-  index_t const n_most = std::min(rounded_up(p.n, Tile::columns),
-                                  tuning.columns_bytes / size / Tile::columns * Tile::columns);
-  index_t const k_most = std::min(most_k, product_depth);
-  if (p.parts.count == 0 || m_most == 0 || n_most == 0) { return; }
+  if (p.parts.count == 0 || p.n == 0) { return; }
 
-  index_t work = 0, longest = 0;  // multiply-adds per column
+  index_t work = 0, longest = 0, most_m = 0;  // work: multiply-adds per column
   for (index_t e = 0; e < p.parts.count; ++e) {
     ProductPart const part = p.parts(e);
     work += part.m * part.k;
     longest = std::max(longest, part.k);
+    most_m  = std::max(most_m, part.m);
   }
   // Smaller tiles pack more than large ones: only as small as threads need to end together.
-  index_t m = m_most, n = even_block(p.n, n_most, Tile::columns);
+  index_t m = even_block(most_m, tuning.rows / Tile::rows * Tile::rows, Tile::rows);
+  index_t n =
+      even_block(p.n, tuning.columns_bytes / size / Tile::columns * Tile::columns, Tile::columns);
   index_t const shares = exec.threads() * tuning.tasks_per_thread;
   bool const alone     = exec.threads() == 1 || work * p.n <= tuning.alone;
   while (!alone && m * n * longest > work * p.n / shares) {
@@ -164,39 +226,14 @@ void run_products(Host const& exec, ProductCall<S> const& p, index_t most_m, ind
     }
   }
 
-  Tensor<index_t, 1, Host> first_block(exec, p.parts.count + 1);  // of rows, of each part
-  index_t* const first = first_block.view().data_handle();
-  first[0]             = 0;
-  for (index_t e = 0; e < p.parts.count; ++e) {
-    ProductPart const part = p.parts(e);
-    bool const nothing     = part.k == 0 && p.c.add;
-    first[e + 1]           = first[e] + (nothing ? 0 : blocks_of(part.m, m));
-  }
-  index_t const column_blocks = blocks_of(p.n, n);
-  index_t const tiles         = first[p.parts.count] * column_blocks;
-  index_t const tasks         = alone ? 1 : tiles;
-  Tensor<S, 2, Host> scratch(
-      exec, exec.threads(), rounded_up(m_most * n_most + (m_most + n_most) * k_most, 64 / size));
-
+  TileWalk<S> const walk(p, m, n);
+  index_t const tiles = walk.tiles();
+  index_t const tasks = alone ? std::min<index_t>(tiles, 1) : std::min(tiles, 4 * shares);
   exec.for_each_task(tasks, [&](int worker, index_t task) {
+    auto mine       = walk;
+    S* const memory = static_cast<S*>(exec.scratch(worker));
     for (index_t tile = tiles * task / tasks; tile < tiles * (task + 1) / tasks; ++tile) {
-      // Row blocks innermost: tiles that follow each other read the same weights.
-      index_t const* const after =
-          std::upper_bound(first, first + p.parts.count + 1, tile / column_blocks);
-      index_t const e         = after - first - 1;
-      ProductPart const part  = p.parts(e);
-      index_t const blocks    = first[e + 1] - first[e];
-      index_t const in_part   = tile - first[e] * column_blocks;
-      index_t const rows_each = even_block(part.m, m, Tile::rows);
-      index_t const i0        = in_part % blocks * rows_each;
-      index_t const j0        = in_part / blocks * n;
-      product_tile(p,
-                   part,
-                   i0,
-                   std::min(rows_each, part.m - i0),
-                   j0,
-                   std::min(n, p.n - j0),
-                   &scratch.view()(worker, 0));
+      mine.compute(tile, memory);
     }
   });
 }

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 
-#include <moe/core/tensor.hpp>
 #include <moe/exec/gemm.hpp>
 #include <moe/exec/host.hpp>
 #include <moe/exec/host/product_result.hpp>
@@ -17,7 +16,10 @@ struct SumRowsTuning {
   index_t rows;     // of a block; part of the promised order, so not to be changed lightly
   index_t columns;  // of a task
 };
-inline constexpr SumRowsTuning sum_rows_tuning{.rows = 256, .columns = 512};
+inline constexpr SumRowsTuning sum_rows_tuning{.rows = 256, .columns = 256};
+
+template <class S>
+using ColumnSums = std::array<S, static_cast<std::size_t>(sum_rows_tuning.columns)>;
 
 // sum (columns) += sum over rows [begin, end) of weight(r) x(r), columns from j
 template <class S, class T>
@@ -49,28 +51,26 @@ void sum_rows(Host const& exec, View<T, 2, Host> x, Result result, View<G, 1, Ho
   index_t const N = x.extent(0), M = x.extent(1);
   auto const& tuning = detail::sum_rows_tuning;
   Check{"moe::sum_rows"}.equal("out", out.extent(0), "columns of x", M);
-  index_t const blocks = (N + tuning.rows - 1) / tuning.rows;
-  Tensor<S, 2, Host> partial(exec, blocks, M);
-  auto const part = partial.view();
   IndexedRows<std::remove_const_t<T>, Host> const rows{x, {}};
-  exec.for_each_task(blocks, [&](int, index_t b) {
-    S* const sum = part.data_handle() + b * M;
-    std::fill_n(sum, M, S{});
-    detail::add_rows<S>(rows,
-                        static_cast<S const*>(nullptr),
-                        b * tuning.rows,
-                        std::min(N, (b + 1) * tuning.rows),
-                        0,
-                        M,
-                        sum);
-  });
-  for (index_t j = 0; j < M; ++j) {
-    S sum = 0;
-    for (index_t b = 0; b < blocks; ++b) {
-      sum += part(b, j);
+  index_t const parts = (M + tuning.columns - 1) / tuning.columns;
+  exec.for_each_task(parts, [&](int, index_t part) {
+    index_t const j = part * tuning.columns, columns = std::min(tuning.columns, M - j);
+    detail::ColumnSums<S> sum{}, block;
+    for (index_t r = 0; r < N; r += tuning.rows) {
+      block = {};
+      detail::add_rows<S>(rows,
+                          static_cast<S const*>(nullptr),
+                          r,
+                          std::min(N, r + tuning.rows),
+                          j,
+                          columns,
+                          block.data());
+      for (std::size_t i = 0; i < block.size(); ++i) {
+        sum[i] += block[i];
+      }
     }
-    detail::store_row<S, G>(out.data_handle(), j, 1, &sum, result == Result::add);
-  }
+    detail::store_row<S, G>(out.data_handle(), j, columns, sum.data(), result == Result::add);
+  });
 }
 
 // out (L, M): out(e) += sum over rows r of expert e of weight(r) x(r), each sum in row order;
@@ -90,7 +90,7 @@ void grouped_sum_rows(Host const& exec,
     index_t const e = groups.first + task / parts, j = task % parts * tuning.columns;
     index_t const columns = std::min(tuning.columns, M - j);
     if (groups.begin(e) == groups.end(e)) { return; }
-    std::array<S, static_cast<std::size_t>(detail::sum_rows_tuning.columns)> sum{};
+    detail::ColumnSums<S> sum{};
     detail::add_rows<S>(
         x, weight.data_handle(), groups.begin(e), groups.end(e), j, columns, sum.data());
     detail::store_row<S, G>(out.data_handle(), e * M + j, columns, sum.data(), true);

@@ -24,8 +24,12 @@ class Carver {
   {
     index_t n = 1;
     ((n = checked_mul("moe::Params", "elements", n, static_cast<index_t>(extents))), ...);
-    T* const at = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (n + 63) / 64 * 64;
+    T* const at          = base_ == nullptr ? nullptr : base_ + used_;
+    index_t const blocks = n / 64 + (n % 64 > 0 ? 1 : 0);
+    if (__builtin_add_overflow(used_, checked_mul("moe::Params", "elements", blocks, 64), &used_)) {
+      Check{"moe::Params"}.fail<OverflowError>(
+          "elements", std::to_string(n) + " more", "below 2^63");
+    }
     return View<T, sizeof...(Extents), ExecT>(n == 0 ? nullptr : at, extents...);
   }
   [[nodiscard]] index_t used() const { return used_; }

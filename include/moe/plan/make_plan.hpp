@@ -78,10 +78,10 @@ struct ServeClaimsRow {
         e == experts
             ? claim.extent(0)
             : lower_bound(claim, static_cast<std::uint64_t>(e + 1) << CapacityT::claim_bits);
+    index_t const refused = e == experts ? index_t{experts} + 1 : experts;
     for (index_t i = from + team.lane(); i < to; i += team.size()) {
-      served_by(assignment(i)) = static_cast<std::uint32_t>(e == experts       ? experts + 1
-                                                            : i - from < slots ? e
-                                                                               : experts);
+      bool const served        = e < experts && i - from < slots;
+      served_by(assignment(i)) = static_cast<std::uint32_t>(served ? e : refused);
     }
   }
 };

@@ -62,6 +62,14 @@ class View {
   {
   }
 
+  // From the view that may write.
+  template <class U>
+    requires(!std::is_const_v<U> && std::is_same_v<T, U const>)
+  MOE_HOST_DEVICE constexpr View(View<U, Rank, SpaceT> const& v)
+      : data_{v.data_handle()}, extents_{v.extents()}
+  {
+  }
+
   // From a std::mdspan, Kokkos::View or the like. Row-major and contiguous only; that is not
   // checked here, since not every such type can say it.
   template <HasDataHandleAndExtent V>
@@ -71,12 +79,6 @@ class View {
     for (int r = 0; r < Rank; ++r) {
       extents_[r] = static_cast<index_t>(v.extent(static_cast<std::size_t>(r)));
     }
-  }
-
-  MOE_HOST_DEVICE constexpr operator View<T const, Rank, SpaceT>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data_, extents_};
   }
 
   [[nodiscard]] MOE_HOST_DEVICE constexpr T* data_handle() const { return data_; }
@@ -122,12 +124,12 @@ class View {
 template <class T>
 class Row {
  public:
-  MOE_HOST_DEVICE constexpr Row() = default;
+  constexpr Row() = default;
   MOE_HOST_DEVICE constexpr Row(T* data, index_t size) : data_{data}, size_{size} {}
-  MOE_HOST_DEVICE constexpr operator Row<T const>() const
-    requires(!std::is_const_v<T>)
+  template <class U>
+    requires(!std::is_const_v<U> && std::is_same_v<T, U const>)
+  MOE_HOST_DEVICE constexpr Row(Row<U> const& r) : data_{r.data()}, size_{r.size()}
   {
-    return {data_, size_};
   }
 
   [[nodiscard]] MOE_HOST_DEVICE constexpr Id size() const { return static_cast<Id>(size_); }

@@ -1,21 +1,34 @@
 #pragma once
 // Element types: float, double, and the two 16-bit ones, which are ours in every translation unit
 // (an alias to CUDA's in some of them would break the one-definition rule) and laid out as CUDA's.
-#include <bit>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include <moe/core/config.hpp>
 
 namespace moe {
+
+// std::bit_cast and std::numeric_limits for host and device code (the standard's are not __device__).
+template <class To, class From>
+  requires(sizeof(To) == sizeof(From))
+MOE_HOST_DEVICE constexpr To bit_cast(From const& from) noexcept
+{
+  return __builtin_bit_cast(To, from);
+}
+template <class S>
+inline constexpr S largest_finite = std::numeric_limits<S>::max();
+template <class S>
+inline constexpr S infinity = std::numeric_limits<S>::infinity();
+
 namespace detail {
 
 // IEEE binary16 <-> binary32, round to nearest even; written with integers so that it is the same
 // on every compiler and in device code.
 MOE_HOST_DEVICE constexpr std::uint16_t half_bits(float value)
 {
-  auto const u                   = std::bit_cast<std::uint32_t>(value);
+  auto const u                   = bit_cast<std::uint32_t>(value);
   std::uint32_t const sign       = (u >> 16) & 0x8000u;
   std::uint32_t const value_bits = u & 0x7fffffffu;
   if (value_bits > 0x7f800000u) { return static_cast<std::uint16_t>(sign | 0x7e00u); }   // NaN
@@ -42,15 +55,15 @@ MOE_HOST_DEVICE constexpr float half_value(std::uint16_t h)
   std::uint32_t const mantissa = h & 0x3ffu;
   if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24
     float const magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
+    return bit_cast<float>(sign | bit_cast<std::uint32_t>(magnitude));
   }
-  if (exponent == 31) { return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13)); }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent == 31) { return bit_cast<float>(sign | 0x7f800000u | (mantissa << 13)); }
+  return bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
 MOE_HOST_DEVICE constexpr std::uint16_t bfloat16_bits(float value)
 {
-  auto const u = std::bit_cast<std::uint32_t>(value);
+  auto const u = bit_cast<std::uint32_t>(value);
   if ((u & 0x7fffffffu) > 0x7f800000u) { return static_cast<std::uint16_t>((u >> 16) | 0x40u); }
   return static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
 }
@@ -74,7 +87,7 @@ struct BFloat16 {
   MOE_HOST_DEVICE constexpr explicit BFloat16(float value) : bits{detail::bfloat16_bits(value)} {}
   MOE_HOST_DEVICE constexpr operator float() const
   {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    return bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };
 

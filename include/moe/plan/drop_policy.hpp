@@ -2,6 +2,7 @@
 // Bounded experts: which assignments are dropped when more than C arrive.
 #include <bit>
 
+#include <moe/core/element.hpp>
 #include <moe/plan/capacity_rules.hpp>
 
 namespace moe {
@@ -46,7 +47,7 @@ struct Bounded {
 // Smaller for larger x, equal for the two zeros; NaN comes last.
 MOE_HOST_DEVICE inline std::uint64_t larger_first(float x)
 {
-  auto const bits = std::bit_cast<std::uint32_t>(x);
+  auto const bits = bit_cast<std::uint32_t>(x);
   if (x >= 0) { return 0x7fffffffu - (bits & 0x7fffffffu); }
   return x < 0 ? bits : 0xffffffffu;
 }

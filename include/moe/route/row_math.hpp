@@ -6,7 +6,6 @@
 // softmax weight 0, a row without any finite one is uniform, K distinct experts always come out,
 // and no gradient flows into such a logit.
 #include <cmath>
-#include <limits>
 
 #include <moe/core/element.hpp>
 #include <moe/core/team.hpp>
@@ -22,9 +21,8 @@ MOE_HOST_DEVICE constexpr bool is_finite(S x)
 template <RoutingScalar S>
 MOE_HOST_DEVICE constexpr S finite_logit(S x)
 {
-  constexpr S largest = std::numeric_limits<S>::max();
-  if (x > largest) { return largest; }
-  return x >= -largest ? x : -largest;  // false for NaN
+  if (x > largest_finite<S>) { return largest_finite<S>; }
+  return x >= -largest_finite<S> ? x : -largest_finite<S>;  // false for NaN
 }
 
 // 1 / (1 + exp(-x)), without overflow
@@ -112,7 +110,7 @@ MOE_HOST_DEVICE Array<Id, K> top_k(G team, Id n, ScoreF const& score)
 template <Team G, RoutingScalar S>
 MOE_HOST_DEVICE S max_logit(G team, Row<S const> logits)
 {
-  S largest = -std::numeric_limits<S>::max();
+  S largest = -largest_finite<S>;
   for (Id e = team.lane(); e < logits.size(); e += team.size()) {
     S const z = finite_logit(logits[e]);
     largest   = z > largest ? z : largest;

@@ -1,0 +1,229 @@
+#pragma once
+// The model: bytes -> embedding -> blocks of (attention, mixture of experts) -> logits of the next
+// byte, with the embedding's table as the output's (MiniMind). Forward and backward line by line.
+#include <vector>
+
+#include <moe/core/initialize.hpp>
+
+#include "cross_entropy.hpp"
+#include "model_memory.hpp"
+#include "moe_block.hpp"
+#include "norm.hpp"
+#include "rope.hpp"
+
+namespace train_lm {
+
+using moe::Result;
+using moe::Transpose;
+
+// to += from
+template <class ExecT>
+struct AddRow {
+  View<float const, 2, ExecT> from;
+  View<float, 2, ExecT> to;
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t t) const
+  {
+    for (index_t d = team.lane(); d < to.extent(1); d += team.size()) {
+      to(t, d) += from(t, d);
+    }
+  }
+};
+
+// Knows shapes and policies; parameters and activations are the caller's.
+template <class ExecT>
+class Model {
+ public:
+  using Params      = ModelParams<float, ExecT>;
+  using ConstParams = ModelParams<float const, ExecT>;
+  using Tokens      = View<Id const, 1, ExecT>;  // (T)
+
+  Model(ExecT const& exec, Options const& o)
+      : exec_{exec},
+        heads_{o.heads},
+        rope_{make_rope_table<float>(exec, o.context, o.hidden / o.heads)}
+  {
+    for (index_t l = 0; l < o.layers; ++l) {
+      blocks_.push_back(make_moe_block(exec,
+                                       o,
+                                       {.hidden     = o.hidden,
+                                        .experts    = o.expert_count,
+                                        .ffn        = o.ffn,
+                                        .shared_ffn = o.shared_ffn,
+                                        .sequences  = o.batch,
+                                        .context    = o.context,
+                                        .number     = l,
+                                        .seed       = static_cast<std::uint64_t>(o.seed)}));
+    }
+    sizes_ = {.hidden = o.hidden, .layers = o.layers, .moe = blocks_[0]->parameter_count()};
+  }
+
+  [[nodiscard]] auto make_params() const
+  {
+    return moe::OwnedParams<ModelParams, float, ModelSizes, ExecT>(exec_, sizes_);
+  }
+  void initialize(Params const& params, std::uint64_t seed) const
+  {
+    moe::initialize(exec_, params, seed);
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      blocks_[l]->initialize(exec_, params.blocks[l].moe);
+    }
+  }
+  [[nodiscard]] Activations<ExecT> make_activations(index_t sequences, index_t context) const
+  {
+    return {exec_, {sequences, context, heads_, sizes_.hidden / heads_}, sizes_.layers};
+  }
+  [[nodiscard]] std::vector<MoeBlockPtr<ExecT>>& blocks() { return blocks_; }
+
+  enum class Mode { train, evaluate };
+
+  // a.logits = model(token)
+  void forward(ConstParams const& p, Tokens token, Mode mode, Activations<ExecT>& a) const
+  {
+    embed(exec_, token, p.embedding, a.x.view());
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      auto& b       = a.blocks[l];
+      auto const& w = p.blocks[l];
+
+      copy(a.x, b.x);
+      norm(b.x, w.attention_norm, b.attention_in, b.attention_scale);
+      linear(b.attention_in, w.qkv, Result::overwrite, b.qkv);
+      attend(a.shape, b);
+      linear(b.attention, w.out, Result::add, a.x);
+
+      copy(a.x, b.middle);
+      norm(b.middle, w.moe_norm, b.moe_in, b.moe_scale);
+      if (mode == Mode::train) {
+        blocks_[l]->forward(exec_, w.moe, b.moe_in.const_view(), a.row_a.view());
+      } else {
+        blocks_[l]->evaluate(
+            exec_, w.moe, a.shape.sequences, b.moe_in.const_view(), a.row_a.view());
+      }
+      add(a.row_a, a.x);
+    }
+    norm(a.x, p.norm, a.final_in, a.final_scale);
+    linear(a.final_in, p.embedding, Result::overwrite, a.logits);
+  }
+
+  // a.loss (T) of the targets; a.logits become the gradient of their mean.
+  void objective(Tokens target, Activations<ExecT>& a) const
+  {
+    cross_entropy(exec_, a.logits.view(), target, a.loss.view());
+  }
+
+  // grads += the gradient of mean(a.loss) and of the balancing losses. a.dx is the gradient of the
+  // residual stream, to which each branch adds its part.
+  void backward(ConstParams const& p,
+                Tokens token,
+                Activations<ExecT>& a,
+                Params const& grads) const
+  {
+    auto& d_branch = a.row_a;
+    auto& scratch  = a.row_b;
+    exec_.zero(a.dx.view().data_handle(), a.dx.bytes());
+    linear_backward(a.logits, a.final_in, p.embedding, d_branch, grads.embedding);
+    norm_backward(a.x, p.norm, a.final_scale, d_branch, a.dx, grads.norm, scratch);
+
+    for (std::size_t l = blocks_.size(); l-- > 0;) {
+      auto& b       = a.blocks[l];
+      auto const& w = p.blocks[l];
+      auto const& g = grads.blocks[l];
+
+      blocks_[l]->backward(
+          exec_, w.moe, b.moe_in.const_view(), a.dx.const_view(), g.moe, d_branch.view());
+      norm_backward(b.middle, w.moe_norm, b.moe_scale, d_branch, a.dx, g.moe_norm, scratch);
+
+      linear_backward(a.dx, b.attention, w.out, d_branch, g.out);
+      attend_backward(a.shape, b, d_branch, a.d_score, a.d_qkv);
+      linear_backward(a.d_qkv, b.attention_in, w.qkv, d_branch, g.qkv);
+      norm_backward(
+          b.x, w.attention_norm, b.attention_scale, d_branch, a.dx, g.attention_norm, scratch);
+    }
+    embed_backward(exec_, token, a.dx.const_view(), grads.embedding);
+  }
+
+ private:
+  using Matrix      = Tensor<float, 2, ExecT>;
+  using Vector      = Tensor<float, 1, ExecT>;
+  using Weight      = View<float const, 2, ExecT>;
+  using Gain        = View<float const, 1, ExecT>;
+  using BlockValues = typename Activations<ExecT>::Block;
+
+  // y = or += x w^T
+  void linear(Matrix const& x, Weight w, Result result, Matrix& y) const
+  {
+    gemm(exec_, Transpose::no, x.const_view(), Transpose::yes, w, result, y.view());
+  }
+  // dx = dy w, dw += dy^T x
+  void linear_backward(
+      Matrix const& dy, Matrix const& x, Weight w, Matrix& dx, View<float, 2, ExecT> dw) const
+  {
+    auto const d = dy.const_view();
+    gemm(exec_, Transpose::yes, d, Transpose::no, x.const_view(), Result::add, dw);
+    gemm(exec_, Transpose::no, d, Transpose::no, w, Result::overwrite, dx.view());
+  }
+  void norm(Matrix const& x, Gain gain, Matrix& y, Vector& scale) const
+  {
+    rms_norm(exec_, x.const_view(), gain, y.view(), scale.view());
+  }
+  void norm_backward(Matrix const& x,
+                     Gain gain,
+                     Vector const& scale,
+                     Matrix const& dy,
+                     Matrix& dx,
+                     View<float, 1, ExecT> d_gain,
+                     Matrix& scratch) const
+  {
+    rms_norm_backward(exec_,
+                      x.const_view(),
+                      gain,
+                      scale.const_view(),
+                      dy.const_view(),
+                      dx.view(),
+                      d_gain,
+                      scratch.view());
+  }
+  void attend(AttentionShape const& shape, BlockValues& b) const
+  {
+    rope(exec_, rope_.const_view(), b.qkv.view(), shape.context);
+    attention(exec_,
+              shape,
+              b.qkv.const_view(),
+              b.keys_t.view(),
+              b.values_t.view(),
+              b.prob.view(),
+              b.attention.view());
+  }
+  void attend_backward(AttentionShape const& shape,
+                       BlockValues const& b,
+                       Matrix const& d_out,
+                       Matrix& d_score,
+                       Matrix& d_qkv) const
+  {
+    attention_backward(exec_,
+                       shape,
+                       b.qkv.const_view(),
+                       b.values_t.const_view(),
+                       b.prob.const_view(),
+                       d_out.const_view(),
+                       d_score.view(),
+                       d_qkv.view());
+    rope_backward(exec_, rope_.const_view(), d_qkv.view(), shape.context);
+  }
+  void copy(Matrix const& from, Matrix& to) const
+  {
+    exec_.copy(to.view().data_handle(), from.const_view().data_handle(), from.bytes());
+  }
+  void add(Matrix const& from, Matrix& to) const
+  {
+    exec_.for_each_row(to.extent(0), AddRow<ExecT>{from.const_view(), to.view()});
+  }
+
+  ExecT exec_;
+  index_t heads_;
+  ModelSizes sizes_;
+  Tensor<float, 2, ExecT> rope_;  // (C, Dh)
+  std::vector<MoeBlockPtr<ExecT>> blocks_;
+};
+
+}  // namespace train_lm

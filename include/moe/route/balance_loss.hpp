@@ -84,10 +84,7 @@ struct LoadBalancingLoss {
 
   void check(Check const& check) const
   {
-    check.that(std::isfinite(coeff) && coeff >= 0,
-               "coeff",
-               coeff,
-               "finite and at least 0");
+    check.that(std::isfinite(coeff) && coeff >= 0, "coeff", coeff, "finite and at least 0");
   }
 
  private:
@@ -177,18 +174,15 @@ struct RouterZLoss {
 
   void check(Check const& check) const
   {
-    check.that(std::isfinite(coeff) && coeff >= 0,
-               "coeff",
-               coeff,
-               "finite and at least 0");
+    check.that(std::isfinite(coeff) && coeff >= 0, "coeff", coeff, "finite and at least 0");
   }
 
  private:
   template <RoutingScalar S>
   MOE_HOST_DEVICE static bool counts(LossRow<S> const& in, RowSoftmax<S> const& softmax)
   {
-    constexpr S largest = std::numeric_limits<S>::max();
-    return in.tokens > 0 && softmax.maximum > -largest && softmax.maximum < largest;
+    return in.tokens > 0 && softmax.maximum > -largest_finite<S> &&
+           softmax.maximum < largest_finite<S>;
   }
 };
 static_assert(BalanceLoss<RouterZLoss>);

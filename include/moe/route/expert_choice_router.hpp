@@ -30,7 +30,7 @@ struct ExpertChoiceKeyRow {
     for (index_t e = team.lane(); e < in.experts; e += team.size()) {
       score(t, e) = softmax(z[e]);
       // Floats in [0, 1] are ordered as their bits.
-      auto const bits          = std::bit_cast<std::uint32_t>(static_cast<float>(score(t, e)));
+      auto const bits          = bit_cast<std::uint32_t>(static_cast<float>(score(t, e)));
       std::uint32_t const rank = goes ? 0x7fffffffu - bits : 0xffffffffu;
       key(e * in.tokens + t)   = (static_cast<std::uint64_t>(e) << 32) | rank;
       token(e * in.tokens + t) = static_cast<Id>(t);
@@ -149,10 +149,8 @@ struct ExpertChoice {
   }
   void check(Check const& check, index_t) const
   {
-    check.that(std::isfinite(factor) && factor > 0,
-               "ExpertChoice.factor",
-               factor,
-               "finite and above 0");
+    check.that(
+        std::isfinite(factor) && factor > 0, "ExpertChoice.factor", factor, "finite and above 0");
   }
 
   template <class ExecT, class CommT, class S>

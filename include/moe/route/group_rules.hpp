@@ -106,7 +106,7 @@ struct group_limited {
       }
       is_kept |= std::uint64_t{1} << (team.arg_max(best, here) & (max_groups - 1));
     }
-    constexpr S other = MaskT::excludes ? -std::numeric_limits<S>::infinity() : S{0};
+    constexpr S other = MaskT::excludes ? -infinity<S> : S{0};
     return top_k<K>(
         team, experts, [&](Id e) { return (is_kept >> (e / size) & 1) != 0 ? score(e) : other; });
   }
@@ -116,8 +116,7 @@ struct group_limited {
   {
     check.at_least("group.groups", groups, 1);
     check.at_most("group.groups", groups, "max_groups", max_groups);
-    check.that(
-        experts % groups == 0, "group.groups", groups, "a divisor of experts");
+    check.that(experts % groups == 0, "group.groups", groups, "a divisor of experts");
     check.at_least("group.kept", kept, 1);
     check.at_most("group.kept", kept, "group.groups", groups);
     if constexpr (MaskT::excludes) {

@@ -78,7 +78,7 @@ template <class RouterT, class S, class ExecT>
 struct RouteBackwardRow {
   RouterT router;
   RoutingInput<S, ExecT> in;
-  View<S const, 2, ExecT> logits;    // (T, N)
+  View<S const, 2, ExecT> logits;  // (T, N)
   ConstRoutingView<S, ExecT> routing;
   View<S const, 1, ExecT> d_weight;  // (A)
   View<S, 2, ExecT> d_logits;        // (T, N)

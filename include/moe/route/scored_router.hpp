@@ -86,10 +86,7 @@ struct ScoredTopK {
   {
     check.at_most("top_k", K, "experts", experts);
     check.that(std::isfinite(scale), "scale", scale, "finite");
-    check.that(std::isfinite(epsilon) && epsilon >= 0,
-               "epsilon",
-               epsilon,
-               "finite and at least 0");
+    check.that(std::isfinite(epsilon) && epsilon >= 0, "epsilon", epsilon, "finite and at least 0");
     if (bias.extent(0) != 0) { check.equal("bias", bias.extent(0), "experts", experts); }
     check.not_null("bias", bias);
     group.template check<K>(check, experts);

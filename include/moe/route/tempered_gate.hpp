@@ -1,5 +1,7 @@
 #pragma once
 // A temperature that the caller schedules, around any gate.
+#include <type_traits>
+
 #include <moe/route/gate.hpp>
 
 namespace moe {
@@ -91,7 +93,7 @@ struct TemperedGate {
     using S = accumulator_t<T>;
     exec.for_each_row(1, detail::KeepTemperatureRow<S, ExecT>{step, saved.temperature.view()});
     gate.forward(exec, params, step, x, saved.gate, logits);
-    divide<S>(exec, saved.temperature, logits, logits);
+    divide(exec, saved.temperature, logits, logits);
   }
 
   template <class ExecT, class T>
@@ -104,7 +106,7 @@ struct TemperedGate {
                      Carry<T, ExecT>& carry,
                      View<accumulator_t<T>, 2, ExecT> dx) const
   {
-    divide<accumulator_t<T>>(exec, saved.temperature, d_logits, carry.d_logits.view());
+    divide(exec, saved.temperature, d_logits, carry.d_logits.view());
     auto const divided = carry.d_logits.const_view();
     gate.backward_data(exec, params, saved.gate, step, x, divided, carry.gate, dx);
   }
@@ -126,7 +128,7 @@ struct TemperedGate {
   template <class S, class ExecT>
   static void divide(ExecT const& exec,
                      Tensor<S, 1, ExecT> const& temperature,
-                     View<S const, 2, ExecT> in,
+                     std::type_identity_t<View<S const, 2, ExecT>> in,
                      View<S, 2, ExecT> out)
   {
     exec.for_each_row(out.extent(0),

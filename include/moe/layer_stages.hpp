@@ -185,10 +185,10 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
 
   // K for the losses' normalisation; the mean where it varies.
   template <class SavedT>
-  static int mean_top_k(SavedT const& saved)
+  static double mean_top_k(SavedT const& saved)
   {
-    if constexpr (top_k > 0) { return top_k; }
-    return saved.tokens == 0 ? 1 : static_cast<int>(saved.routing.expert.extent(0) / saved.tokens);
+    if (top_k > 0 || saved.tokens == 0) { return top_k; }
+    return static_cast<double>(saved.routing.expert.extent(0)) / static_cast<double>(saved.tokens);
   }
 };
 

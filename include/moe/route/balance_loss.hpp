@@ -16,15 +16,15 @@ namespace moe {
 // DeepSpeed, MiniMind-V2.
 struct unit_at_balance {
   template <RoutingScalar S>
-  MOE_HOST_DEVICE static S factor(Id experts, int top_k, LoadChoices choices)
+  MOE_HOST_DEVICE static S factor(Id experts, S top_k, LoadChoices choices)
   {
-    return choices == LoadChoices::all ? S(experts) / S(top_k) : S(experts);
+    return choices == LoadChoices::all ? S(experts) / top_k : S(experts);
   }
 };
 // K times coeff when loads are equal: Hugging Face's Mixtral, flaxformer, newer MiniMind.
 struct top_k_at_balance {
   template <RoutingScalar S>
-  MOE_HOST_DEVICE static S factor(Id experts, int, LoadChoices)
+  MOE_HOST_DEVICE static S factor(Id experts, S, LoadChoices)
   {
     return S(experts);
   }
@@ -33,7 +33,7 @@ struct top_k_at_balance {
 // first choices coeff / E^2 when loads are equal.
 struct gshard_mean {
   template <RoutingScalar S>
-  MOE_HOST_DEVICE static S factor(Id experts, int, LoadChoices)
+  MOE_HOST_DEVICE static S factor(Id experts, S, LoadChoices)
   {
     return S{1} / S(experts);
   }

@@ -1,7 +1,7 @@
 #pragma once
 // Which experts of a row may be chosen: all, or only those of its best groups of neighbours.
 #include <cstdint>
-#include <string>
+#include <type_traits>
 
 #include <moe/core/error.hpp>
 #include <moe/route/row_math.hpp>
@@ -81,6 +81,9 @@ struct zero_hf_compat {
 // Experts e in [g E/groups, (g+1) E/groups) form group g; only the `kept` best groups take part.
 template <class ScoreOfGroup, class MaskT = minus_infinity>
 struct group_limited {
+  static_assert(std::is_same_v<MaskT, minus_infinity> || std::is_same_v<MaskT, zero_hf_compat>,
+                "moe::group_limited: its mask is minus_infinity, or zero_hf_compat where a published "
+                "model needs it");
   int groups = 1;
   int kept   = 1;
 

@@ -19,7 +19,7 @@ struct LossRow {
   Row<S const> load;    // (E) assignments per expert of the row's batch or sequence, before drops
   S tokens;             // tokens of that batch or sequence that are not masked out
   S sequences;          // sequences that have such a token; 1 over the batch
-  int top_k;            // K
+  S top_k;              // K; its mean where it varies from token to token
 };
 
 template <class L>

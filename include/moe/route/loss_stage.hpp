@@ -82,7 +82,7 @@ struct LossRowOf {
   View<S const, 1, ExecT> tokens;          // (B)
   View<S const, 1, ExecT> live_sequences;  // (1)
   index_t length;
-  int top_k;
+  S top_k;
 
   [[nodiscard]] MOE_HOST_DEVICE LossRow<S> at(index_t t) const
   {
@@ -122,7 +122,7 @@ LossRowOf<LossT, S, ExecT> loss_rows(LossT const& loss,
                                      RoutingInput<S, ExecT> const& in,
                                      View<S const, 2, ExecT> logits,
                                      Load<S, ExecT> const& load,
-                                     int top_k)
+                                     double top_k)
 {
   index_t const B = load.assigned.extent(0);
   return {loss,
@@ -132,7 +132,7 @@ LossRowOf<LossT, S, ExecT> loss_rows(LossT const& loss,
           load.tokens.const_view(),
           load.live_sequences.const_view(),
           in.tokens > 0 ? in.tokens / B : 1,
-          top_k};
+          static_cast<S>(top_k)};
 }
 
 }  // namespace detail
@@ -178,7 +178,7 @@ void loss_value(ExecT const& exec,
                 RoutingInput<S, ExecT> const& in,
                 std::type_identity_t<View<S const, 2, ExecT>> logits,
                 Load<S, ExecT> const& load,
-                int top_k,
+                double top_k,
                 View<S, 1, ExecT> value)
 {
   Tensor<S, 2, ExecT> per_token(exec, in.tokens, 1);
@@ -195,7 +195,7 @@ void loss_backward(ExecT const& exec,
                    RoutingInput<S, ExecT> const& in,
                    std::type_identity_t<View<S const, 2, ExecT>> logits,
                    Load<S, ExecT> const& load,
-                   int top_k,
+                   double top_k,
                    View<S, 2, ExecT> d_logits)
 {
   exec.for_each_row(in.tokens,

@@ -75,6 +75,9 @@ struct SharedBackwardRow {
 // one expert, so a gate's gradient is the d_weight that the kernel forms anyway.
 template <class KernelT, class GateT = ungated>
 struct SharedExpert {
+  static_assert(HasSizes<KernelT>,
+                "moe::SharedExpert: its kernel is an expert kernel, see "
+                "moe/expert/expert_kernel.hpp");
   using kind                  = shared_kind;
   static constexpr bool gated = std::is_same_v<GateT, sigmoid_gated>;
 
@@ -248,6 +251,11 @@ struct SharedExpert {
     return {saved.offsets.const_view(), {}, tokens, 0, 1};
   }
 };
+
+template <class K>
+SharedExpert(K) -> SharedExpert<K>;
+template <class K, class G>
+SharedExpert(K, G) -> SharedExpert<K, G>;
 
 // For a layer without one.
 struct NoSharedExpert {

@@ -11,7 +11,8 @@ namespace moe {
 
 // After the expert come, in any order: a gate (LinearGate unless given), a shared expert, losses.
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
-class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
+class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>,
+              detail::LayerCalls {
   using Stages = LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
   using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::direct_backward_data,
       Stages::direct_backward_weights, Stages::make_addend, Stages::measure, Stages::route,
@@ -26,6 +27,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   using Saved = typename Stages::template Saved<T, ExecT>;
   template <class T, class ExecT>
   using Input = LayerInput<T, ExecT>;
+  using LayerCalls::forward, LayerCalls::backward, LayerCalls::evaluate;  // for what fits none here
 
   constexpr Layer(
       RouterT router, CapacityT capacity, DispatcherT dispatcher, ExpertT expert, ExtraTs... extras)
@@ -41,6 +43,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                View<T, 2, ExecT> y,
                std::type_identity_t<Saved<T, ExecT>>& saved) const
   {
+    static_assert(Stages::template fits<T, ExecT>);
     check_forward(in, params, y, "moe::Layer::forward", &saved);
     auto addend = make_addend(exec, in.x);
 
@@ -66,6 +69,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 View<T, 2, ExecT> dx,
                 std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
   {
+    static_assert(Stages::template fits<T, ExecT>);
     check_backward(params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved);  // all memory, before the first write
     auto const rows = saved.to_dispatch(in.x);
@@ -88,6 +92,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 std::type_identity_t<Input<T, ExecT>> const& in,
                 View<T, 2, ExecT> y) const
   {
+    static_assert(Stages::template fits<T, ExecT>);
     check_forward(in, params, y, "moe::Layer::evaluate");
     auto const sizes = params.layout();
     auto addend      = make_addend(exec, in.x);
@@ -101,10 +106,10 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
   // The same with a state of its own.
   template <ExecutionSpace ExecT, Element T>
-  [[nodiscard]] Saved<T, ExecT> forward(ExecT const& exec,
-                                        std::type_identity_t<Params<T const, ExecT>> const& params,
-                                        std::type_identity_t<Input<T, ExecT>> const& in,
-                                        View<T, 2, ExecT> y) const
+  Saved<T, ExecT> forward(ExecT const& exec,
+                          std::type_identity_t<Params<T const, ExecT>> const& params,
+                          std::type_identity_t<Input<T, ExecT>> const& in,
+                          View<T, 2, ExecT> y) const
   {
     check_forward(in, params, y, "moe::Layer::forward");
     auto saved =
@@ -124,10 +129,10 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     forward(exec, params, Input<T, ExecT>{.x = x}, y, saved);
   }
   template <ExecutionSpace ExecT, Element T>
-  [[nodiscard]] Saved<T, ExecT> forward(ExecT const& exec,
-                                        std::type_identity_t<Params<T const, ExecT>> const& params,
-                                        std::type_identity_t<View<T const, 2, ExecT>> x,
-                                        View<T, 2, ExecT> y) const
+  Saved<T, ExecT> forward(ExecT const& exec,
+                          std::type_identity_t<Params<T const, ExecT>> const& params,
+                          std::type_identity_t<View<T const, 2, ExecT>> x,
+                          View<T, 2, ExecT> y) const
   {
     return forward(exec, params, Input<T, ExecT>{.x = x}, y);
   }

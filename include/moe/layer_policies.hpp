@@ -19,6 +19,16 @@ class LayerPolicies
   static constexpr int top_k              = detail::top_k_of<RouterT>();  // 0: varies
   static constexpr bool given             = detail::IsGiven<RouterT>;
 
+  // The parts can work on elements T in that space.
+  template <class T, class ExecT>
+  static constexpr bool fits =
+      detail::all_met<detail::ParamsRequirements<GateT, ExpertT, T, ExecT>,
+                      detail::RouterRequirements<RouterT, accumulator_t<T>, ExecT>,
+                      detail::GateRequirements<GateT, T, ExecT>,
+                      detail::ExpertRequirements<ExpertT, T, ExecT>,
+                      detail::SharedRequirements<SharedT, T, ExecT>,
+                      detail::DispatcherRequirements<DispatcherT, ExpertT, T, ExecT>>;
+
  public:
   using Sizes = typename Types::Sizes;  // {.hidden, .experts, .expert = {...}, .gate, .shared}
   template <class T, class ExecT>
@@ -30,6 +40,7 @@ class LayerPolicies
   template <class T, class ExecT>
   [[nodiscard]] auto make_params(ExecT const& exec, Sizes const& sizes) const
   {
+    static_assert(detail::ParamsRequirements<GateT, ExpertT, T, ExecT>::met);
     check_policies(Check{"moe::Layer::make_params"}, sizes);
     return OwnedParams<Params, T, Sizes, ExecT>(exec, sizes);
   }
@@ -41,6 +52,7 @@ class LayerPolicies
                                            index_t tokens,
                                            index_t sequences = 1) const
   {
+    static_assert(fits<T, ExecT>);
     using S = accumulator_t<T>;
     check_batch(Check{"moe::Layer::make_saved"}, sizes, tokens, sequences);
     Saved<T, ExecT> saved;
@@ -215,9 +227,11 @@ class LayerPolicies
 
   static constexpr SlotLayout layout = DispatcherT::template layout<CapacityT>;
 
-  static RoutingShape shape(Sizes const& sizes, index_t tokens)
+  // Where the number of choices varies, K is its mean, rounded up.
+  [[nodiscard]] RoutingShape shape(Sizes const& sizes, index_t tokens) const
   {
-    return {tokens, sizes.experts, top_k};
+    index_t const mean = tokens == 0 ? 0 : (assignments(sizes, tokens) + tokens - 1) / tokens;
+    return {tokens, sizes.experts, top_k > 0 ? top_k : mean};
   }
 
  private:

@@ -201,7 +201,8 @@ template <class T,
           class SharedT,
           class DispatcherT,
           std::size_t Losses>
-struct LayerSaved : RoutedBatch<T, ExecT, ModelT, GateT> {
+struct [[nodiscard("backward needs this state; evaluate keeps none")]] LayerSaved
+    : RoutedBatch<T, ExecT, ModelT, GateT> {
   using S = accumulator_t<T>;
 
   typename DispatcherT::template Saved<T, ExecT, ExpertT> experts;

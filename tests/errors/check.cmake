@@ -2,16 +2,20 @@
 # The file's first line says what must happen, in every compiler:
 #   // error: SENTENCE     it does not compile, and the first error line contains SENTENCE
 #   // compiles            it does: the near twin, which shows that nothing else is wrong
-# and its second line may add:
+# The sentence may go on in further lines of comment, and the last of them may be:
 #   // flags: -ffast-math
-file(STRINGS "${FILE}" lines LIMIT_COUNT 2)
-list(GET lines 0 expectation)
-list(APPEND lines "")
-list(GET lines 1 second)
+file(STRINGS "${FILE}" lines ENCODING UTF-8 LIMIT_COUNT 9)
+list(POP_FRONT lines expectation)
 set(flags "")
-if(second MATCHES "^// flags: (.*)$")
-  separate_arguments(flags UNIX_COMMAND "${CMAKE_MATCH_1}")
-endif()
+foreach(line IN LISTS lines)
+  if(line MATCHES "^// flags: (.*)$")
+    separate_arguments(flags UNIX_COMMAND "${CMAKE_MATCH_1}")
+  elseif(line MATCHES "^// (.*)$")
+    string(APPEND expectation " ${CMAKE_MATCH_1}")
+  else()
+    break()
+  endif()
+endforeach()
 if(expectation MATCHES "^// error: (.+)$")
   set(sentence "${CMAKE_MATCH_1}")
 elseif(NOT expectation STREQUAL "// compiles")

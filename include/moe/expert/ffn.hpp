@@ -16,6 +16,51 @@ struct with_bias {
 
 namespace detail {
 
+// Neighbouring columns of a row that a lane works on at a time, in arrays of its own: their number is
+// a constant (more than compilers unroll) and they alias nothing, so the maths between them becomes
+// vectors at -O2 too. What is past the row's end is computed and not stored.
+inline constexpr int ffn_columns = 64;
+
+template <class S>
+using FfnColumns = Array<S, ffn_columns>;
+
+template <class S, class T>
+MOE_HOST_DEVICE void load_columns(T const* from, index_t n, T past_end, FfnColumns<S>& to)
+{
+  if (n >= ffn_columns) {
+    for (int i = 0; i < ffn_columns; ++i) {
+      to[i] = static_cast<S>(from[i]);
+    }
+  } else {
+    for (int i = 0; i < ffn_columns; ++i) {
+      to[i] = static_cast<S>(i < n ? from[i] : past_end);
+    }
+  }
+}
+template <class S, class T>
+MOE_HOST_DEVICE void store_columns(FfnColumns<S> const& from, index_t n, T* to)
+{
+  if (n >= ffn_columns) {
+    for (int i = 0; i < ffn_columns; ++i) {
+      to[i] = static_cast<T>(from[i]);
+    }
+  } else {
+    for (index_t i = 0; i < n; ++i) {
+      to[i] = static_cast<T>(from[i]);
+    }
+  }
+}
+// The pre-activations of one column.
+template <int Arity, class S>
+MOE_HOST_DEVICE Array<S, Arity> column(Array<FfnColumns<S>, Arity> const& z, int i)
+{
+  if constexpr (Arity == 1) {
+    return {{z[0][i]}};
+  } else {
+    return {{z[0][i], z[1][i]}};
+  }
+}
+
 // a(r) = act(pre(r)). Gate columns come first in pre, then up.
 template <class ActivationT, class T, class ExecT>
 struct ActivateRow {
@@ -26,14 +71,19 @@ struct ActivateRow {
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t, index_t r) const
   {
-    using S         = accumulator_t<T>;
-    index_t const F = a.extent(1);
-    for (index_t f = team.lane(); f < F; f += team.size()) {
-      Array<S, ActivationT::arity> z;
-      for (int i = 0; i < ActivationT::arity; ++i) {
-        z[i] = static_cast<S>(pre(r, i * F + f));
+    constexpr int arity = ActivationT::arity;
+    using S             = accumulator_t<T>;
+    index_t const F     = a.extent(1);
+    for (index_t f = team.lane() * ffn_columns; f < F; f += team.size() * ffn_columns) {
+      Array<FfnColumns<S>, arity> z;
+      FfnColumns<S> value;
+      for (int j = 0; j < arity; ++j) {
+        load_columns(&pre(r, j * F + f), F - f, pre(r, j * F + f), z[j]);
       }
-      a(r, f) = static_cast<T>(activation(z));
+      for (int i = 0; i < ffn_columns; ++i) {
+        value[i] = activation(column(z, i));
+      }
+      store_columns(value, F - f, &a(r, f));
     }
   }
 };
@@ -55,26 +105,35 @@ struct ActivateBackwardRow {
   View<T, 2, ExecT> d_pre;         // (R, arity F)
   View<S, 1, ExecT> d_weight;      // (R)
 
-  // Neighbouring columns go to neighbouring partial sums: a fixed order that still makes vectors.
-  static constexpr int width = 16;
-
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t e, index_t r) const
   {
-    index_t const F    = da.extent(1);
-    index_t const full = F / width * width;
-    S const w          = weight(r);
-    S partial[width]   = {};
-    for (index_t f = team.lane() * width; f < full; f += team.size() * width) {
-      for (int i = 0; i < width; ++i) {
-        partial[i] += column(r, f + i, F, w);
+    constexpr int arity   = ActivationT::arity;
+    index_t const F       = da.extent(1);
+    S const w             = weight(r);
+    FfnColumns<S> partial = {};  // neighbouring columns go to neighbouring sums: a fixed order
+    for (index_t f = team.lane() * ffn_columns; f < F; f += team.size() * ffn_columns) {
+      Array<FfnColumns<S>, arity> z, grad;
+      FfnColumns<S> d, value;
+      for (int j = 0; j < arity; ++j) {
+        load_columns(&pre(r, j * F + f), F - f, pre(r, j * F + f), z[j]);
+      }
+      load_columns(&da(r, f), F - f, T{}, d);  // adds 0 to d_weight past the end
+      for (int i = 0; i < ffn_columns; ++i) {
+        S const a    = activation(column(z, i));
+        auto const g = activation.backward(column(z, i), w * d[i]);
+        partial[i] += d[i] * a;
+        value[i]   = w * a;
+        grad[0][i] = g[0];
+        if constexpr (arity == 2) { grad[1][i] = g[1]; }
+      }
+      store_columns(value, F - f, &da(r, f));
+      for (int j = 0; j < arity; ++j) {
+        store_columns(grad[j], F - f, &d_pre(r, j * F + f));
       }
     }
-    for (index_t f = full + team.lane(); f < F; f += team.size()) {
-      partial[0] += column(r, f, F, w);
-    }
     S sum = 0;
-    for (int i = 0; i < width; ++i) {
+    for (int i = 0; i < ffn_columns; ++i) {
       sum += partial[i];
     }
     T const* const dy_row = dy.row(r);
@@ -85,23 +144,6 @@ struct ActivateBackwardRow {
     }
     sum = team.sum(sum);
     if (team.lane() == 0) { d_weight(r) = sum; }
-  }
-
- private:
-  MOE_HOST_DEVICE S column(index_t r, index_t f, index_t F, S w) const
-  {
-    Array<S, ActivationT::arity> z;
-    for (int i = 0; i < ActivationT::arity; ++i) {
-      z[i] = static_cast<S>(pre(r, i * F + f));
-    }
-    S const d       = static_cast<S>(da(r, f));
-    S const a       = activation(z);
-    auto const grad = activation.backward(z, w * d);
-    for (int i = 0; i < ActivationT::arity; ++i) {
-      d_pre(r, i * F + f) = static_cast<T>(grad[i]);
-    }
-    da(r, f) = static_cast<T>(w * a);
-    return d * a;
   }
 };
 

@@ -53,11 +53,11 @@ TEST_CASE("a vector shorter than 1e-12 is divided by 1e-12, in the gradient too"
   CosineGate const gate;
   auto p      = problem<CosineGate>({5}, {2, 3, 4}, 1);
   p.params[1] = Numbers(5, 0.0);
-  for (std::size_t i = 0; i < 3; ++i) {  // token 0, whose projection is below 5e-14
-    p.x[i] *= 1e-14;
+  for (std::size_t i = 0; i < 3; ++i) {  // token 0, whose projection is below 1e-12
+    p.x[i] *= 2e-13;
   }
   for (std::size_t i = 5; i < 10; ++i) {  // expert 1
-    p.params[2][i] *= 1e-14;
+    p.params[2][i] *= 2e-13;
   }
   auto const r = run<double, double>(exec, gate, {5}, p);
   CHECK(distance(r.logits, plain(gate, p.shape, p.params, p.x, 1)) < 1e-13);
@@ -76,10 +76,10 @@ TEST_CASE("a vector shorter than 1e-12 is divided by 1e-12, in the gradient too"
   for (std::size_t i = 0; i < 3; ++i) {
     double const expected = change(p.x, i);
     CHECK(std::abs(expected) > 1e9);
-    CHECK(r.dx[i] == doctest::Approx(expected).epsilon(0.05));
+    CHECK(r.dx[i] == doctest::Approx(expected).epsilon(1e-9));
   }
   for (std::size_t i = 5; i < 10; ++i) {
-    CHECK(r.grads[2][i] == doctest::Approx(change(p.params[2], i)).epsilon(0.05));
+    CHECK(r.grads[2][i] == doctest::Approx(change(p.params[2], i)).epsilon(1e-9));
   }
 }
 

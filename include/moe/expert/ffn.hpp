@@ -16,9 +16,9 @@ struct with_bias {
 
 namespace detail {
 
-// Neighbouring columns of a row that a lane works on at a time, in arrays of its own: their number is
-// a constant (more than compilers unroll) and they alias nothing, so the maths between them becomes
-// vectors at -O2 too. What is past the row's end is computed and not stored.
+// Neighbouring columns of a row that a lane works on at a time, in arrays of its own: their number
+// is a constant (more than compilers unroll) and they alias nothing, so the maths between them
+// becomes vectors at -O2 too. What is past the row's end is computed and not stored.
 inline constexpr int ffn_columns = 64;
 
 template <class S>

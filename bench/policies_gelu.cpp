@@ -1,0 +1,10 @@
+#include "policies.hpp"
+
+namespace moe_bench {
+
+void add_gelu_policies()
+{
+  add_policies<moe::Host>(MOE_BENCH_NAMED(moe::Ffn<moe::Gelu>));
+}
+
+}  // namespace moe_bench

@@ -1,0 +1,10 @@
+#include "policies.hpp"
+
+namespace moe_bench {
+
+void add_swiglu_policies()
+{
+  add_policies<moe::Host>(MOE_BENCH_NAMED(moe::Ffn<moe::SwiGlu>));
+}
+
+}  // namespace moe_bench

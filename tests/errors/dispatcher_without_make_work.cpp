@@ -1,0 +1,11 @@
+// error: moe::Layer: a dispatcher has make_saved and make_work<T>(exec, kernel, layout, rows)
+// const, see moe/dispatch/dispatcher.hpp
+#include "train.hpp"
+
+struct Dispatcher : moe::SerialDispatcher {
+  void make_work() const;
+};
+int main()
+{
+  parts::train(moe::Layer{parts::Router{}, moe::Dropless{}, Dispatcher{}, moe::Ffn<moe::Relu>{}});
+}

@@ -1,0 +1,15 @@
+// error: moe::Layer: an expert kernel has void backward_data(exec, params, saved, groups, x, dy,
+// weight, carry, dx, d_weight) const for this element type and space
+#include "train.hpp"
+
+struct Expert : parts::Expert {
+  void backward_data() const;
+};
+int main()
+{
+  parts::train(moe::Layer{parts::Router{},
+                          moe::Dropless{},
+                          moe::SerialDispatcher{},
+                          moe::Ffn<moe::Relu>{},
+                          moe::SharedExpert<Expert>{}});
+}

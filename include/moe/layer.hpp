@@ -5,7 +5,8 @@
 //
 //   x (T, D) -gate-> logits (T, N) -route-> expert, weight (A) -plan-> slots
 //     -dispatch-> rows at the experts (R, D) -expert-> out (R, D) -combine-> y (T, D)
-#include <moe/layer_stages.hpp>
+#include <moe/layer/mismatch.hpp>
+#include <moe/layer/stages.hpp>
 
 namespace moe {
 

@@ -66,7 +66,7 @@ Outcome run_in(std::string const& folder, std::string const& arguments)
 Outcome run(std::string const& arguments)
 {
   return run_in(MOE_SOURCE_DIR,
-                "--files include/moe/layer_types.hpp --layers 2 --hidden 16 --heads 2 "
+                "--files include/moe/layer/types.hpp --layers 2 --hidden 16 --heads 2 "
                 "--expert-count 4 --ffn 8 --shared-ffn 8 --context 16 --batch 4 "
                 "--validation-bytes 256 --sample-bytes 0 --log-every 1 --threads 2 " +
                     arguments);

@@ -1,7 +1,7 @@
 #pragma once
 // The layer's policies: what they need, made and checked.
-#include <moe/layer_check.hpp>
-#include <moe/layer_requirements.hpp>
+#include <moe/layer/check.hpp>
+#include <moe/layer/requirements.hpp>
 
 namespace moe {
 

@@ -1,6 +1,6 @@
 #pragma once
 // The stages between the policies, as layer.hpp calls them by name.
-#include <moe/layer_policies.hpp>
+#include <moe/layer/policies.hpp>
 #include <moe/route/row_maximum.hpp>
 
 namespace moe {

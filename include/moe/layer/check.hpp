@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <limits>
 
-#include <moe/layer_types.hpp>
+#include <moe/layer/types.hpp>
 
 namespace moe::detail {
 

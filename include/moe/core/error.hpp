@@ -1,21 +1,52 @@
 #pragma once
 // Typed errors, thrown at the public entries before any work; destructors and kernels never throw.
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
 #include <moe/core/view.hpp>
 
 namespace moe {
+namespace detail {
+
+// Out of line: messages are not worth what their concatenations cost everybody who compiles a
+// check.
+[[gnu::noinline, gnu::cold]] inline std::string joined(
+    std::initializer_list<std::string_view> parts)
+{
+  std::string all;
+  for (auto const part : parts) {
+    all.append(part);
+  }
+  return all;
+}
+[[gnu::noinline, gnu::cold]] inline std::string text_of(index_t value)
+{
+  return std::to_string(value);
+}
+[[gnu::noinline, gnu::cold]] inline std::string error_message(std::string_view where,
+                                                              std::string_view what,
+                                                              std::string_view was,
+                                                              std::string_view must_be,
+                                                              int at_rank)
+{
+  std::string message = joined({where, ": ", what, " is ", was, ", must be ", must_be});
+  if (at_rank != 0) { message = joined({message, " [rank ", text_of(at_rank), "]"}); }
+  return message;
+}
+
+}  // namespace detail
 
 // Every error says which operation refused which field, the value it had, the limit it broke, and
 // the rank that saw it; what() is one sentence of them.
 class Error : public std::runtime_error {
  public:
-  Error(std::string where, std::string what, std::string was, std::string must_be, int at_rank = 0)
-      : std::runtime_error(where + ": " + what + " is " + was + ", must be " + must_be +
-                           (at_rank == 0 ? "" : " [rank " + std::to_string(at_rank) + "]")),
+  [[gnu::noinline, gnu::cold]] Error(
+      std::string where, std::string what, std::string was, std::string must_be, int at_rank = 0)
+      : std::runtime_error(detail::error_message(where, what, was, must_be, at_rank)),
         operation{std::move(where)},
         field{std::move(what)},
         value{std::move(was)},
@@ -56,18 +87,20 @@ struct Check {
   void equal(char const* field, index_t value, char const* other, index_t limit) const
   {
     if (value != limit) {
-      fail<ShapeError>(field, value, std::string(other) + " (" + std::to_string(limit) + ")");
+      fail<ShapeError>(field, value, detail::joined({other, " (", detail::text_of(limit), ")"}));
     }
   }
   void at_least(char const* field, index_t value, index_t limit) const
   {
-    if (value < limit) { fail<ValueError>(field, value, "at least " + std::to_string(limit)); }
+    if (value < limit) {
+      fail<ValueError>(field, value, detail::joined({"at least ", detail::text_of(limit)}));
+    }
   }
   void at_most(char const* field, index_t value, char const* other, index_t limit) const
   {
     if (value > limit) {
       fail<ValueError>(
-          field, value, "at most " + std::string(other) + " (" + std::to_string(limit) + ")");
+          field, value, detail::joined({"at most ", other, " (", detail::text_of(limit), ")"}));
     }
   }
   template <class ErrorT = ValueError, class V>
@@ -80,7 +113,10 @@ struct Check {
   void not_null(char const* field, ViewT const& view) const
   {
     if (view.size() > 0 && view.data_handle() == nullptr) {
-      fail<ValueError>(field, "null", "a pointer to " + std::to_string(view.size()) + " elements");
+      fail<ValueError>(
+          field,
+          "null",
+          detail::joined({"a pointer to ", detail::text_of(view.size()), " elements"}));
     }
   }
 
@@ -104,7 +140,7 @@ inline index_t checked_mul(char const* operation, char const* field, index_t a, 
   index_t product = 0;
   if (__builtin_mul_overflow(a, b, &product)) {
     Check{operation}.fail<OverflowError>(
-        field, std::to_string(a) + " x " + std::to_string(b), "below 2^63");
+        field, detail::joined({detail::text_of(a), " x ", detail::text_of(b)}), "below 2^63");
   }
   return product;
 }

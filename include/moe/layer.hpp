@@ -45,6 +45,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                std::type_identity_t<Saved<T, ExecT>>& saved) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    exec.enter("moe::Layer::forward");
     check_forward(in, params, y, "moe::Layer::forward", &saved);
     auto addend = make_addend(exec, in.x);
 
@@ -71,6 +72,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    exec.enter("moe::Layer::backward");
     check_backward(params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved);  // all memory, before the first write
     auto const rows = saved.to_dispatch(in.x);
@@ -94,6 +96,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 View<T, 2, ExecT> y) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    exec.enter("moe::Layer::evaluate");
     check_forward(in, params, y, "moe::Layer::evaluate");
     auto const sizes = params.layout();
     auto addend      = make_addend(exec, in.x);

@@ -34,6 +34,7 @@ struct WholeSpace {
   [[nodiscard]] int mark() const { return 0; }
   void wait(int) const {}
   void synchronize() const {}
+  void enter(char const*) const {}
 };
 
 struct Whole : WholeSpace<Whole> {};
@@ -101,6 +102,11 @@ struct NoSynchronize : WholeSpace<NoSynchronize> {
   void synchronize(int) const {}
 };
 static_assert(moe::HasLaneOrder<NoSynchronize> && !ExecutionSpace<NoSynchronize>);
+
+struct NoEnter : WholeSpace<NoEnter> {
+  void enter() const {}  // errors name the operation
+};
+static_assert(!moe::HasEnter<NoEnter> && !ExecutionSpace<NoEnter>);
 
 // -- teams --
 

@@ -1,4 +1,5 @@
 // Compile at -O1: many layers, little work in each.
+// On every space.
 // Blocks whose objective has a balancing loss in it, one of them with drops.
 #include <support/golden_block.hpp>
 

@@ -1,4 +1,5 @@
 // Compile at -O1: many layers, little work in each.
+// On every space.
 // Blocks of Hugging Face transformers, reproduced by composing policies.
 #include <support/golden_block.hpp>
 

@@ -82,6 +82,8 @@ void add_sizes(Table& table, World& w)
   p("expert choice of factor inf", choice(inf), sizes, "factor is inf", "finite");
 }
 
+struct Elsewhere {};  // a space of which there is no memory here
+
 // Numbers of policies that only a batch meets, and batches of impossible size.
 void add_batches(Table& table, World& w)
 {
@@ -104,6 +106,14 @@ void add_batches(Table& table, World& w)
   router("bias null", {.bias = View<float const, 1, Host>(nullptr, E)}, "bias is null", "pointer");
   table.add<ShapeError>("bias of another length", {"bias is 5", "experts (4)"}, [&w] {
     w.forward_with(layer_of({.bias = View<float const, 1, Host>(w.b.x.data(), 5)}));
+  });
+  table.add<ValueError>("bias in another space", {"bias is memory of another space"}, [&w] {
+    using Biased = moe::SoftmaxTopK<2, moe::renormalized, moe::ungrouped, Elsewhere>;
+    View<float const, 1, Elsewhere> const bias(w.b.x.data(), E);
+    moe::Layer const other{
+        Biased{.bias = bias}, moe::Dropless{}, moe::SerialDispatcher{}, moe::Ffn<moe::Relu>{}};
+    auto const p = other.make_params<float>(w.exec, {D, E, {6}, {}, {}});
+    other.evaluate(w.exec, p, w.in(), w.y_view());
   });
   for (double const coeff : {-1.0, not_a_number, inf}) {
     table.add<ValueError>("loss coefficient " + std::to_string(coeff),

@@ -1,3 +1,4 @@
+#include <moe/exec/host/grouped_rows.hpp>
 #include <moe/expert/schedule.hpp>
 
 #include <doctest/doctest.h>
@@ -23,7 +24,7 @@ template <class ScheduleT>
 std::vector<Range> calls_of(ScheduleT schedule, moe::RowGroups<Host> const& groups)
 {
   std::vector<Range> calls;
-  schedule.for_each_call(groups, [&](moe::RowGroups<Host> const& g) {
+  schedule.for_each_call(exec, groups, [&](moe::RowGroups<Host> const& g) {
     CHECK(g.rows == groups.rows);  // absolute rows of the whole buffers
     CHECK(g.offsets.data_handle() == groups.offsets.data_handle());
     CHECK(g.counts.data_handle() == groups.counts.data_handle());

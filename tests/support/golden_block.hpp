@@ -1,7 +1,5 @@
 #pragma once
 // Runs a layer on the inputs and weights of a recorded block and compares everything it gives.
-#include <moe/moe.hpp>
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "support/safetensors.hpp"
+#include "support/spaces.hpp"
 
 namespace moe::test {
 
@@ -91,14 +90,8 @@ struct ComputedBlock {
   double dropped = 0;
 };
 
-template <class T>
-std::vector<double> widened(T const* from, index_t n)
-{
-  return {from, from + n};
-}
-
-template <class T, class LayerT>
-ComputedBlock compute_block(Host const& exec,
+template <class T, class ExecT, class LayerT>
+ComputedBlock compute_block(ExecT const& exec,
                             LayerT const& layer,
                             typename LayerT::Sizes const& sizes,
                             RecordedBlock const& block)
@@ -111,31 +104,31 @@ ComputedBlock compute_block(Host const& exec,
     REQUIRE(n < block.parameters.size());
     auto const& value = block.parameters[n++].value;
     REQUIRE(static_cast<std::size_t>(view.size()) == value.size());
-    std::transform(
-        value.begin(), value.end(), view.data_handle(), [](double v) { return static_cast<T>(v); });
+    std::vector<T> const elements(value.begin(), value.end());
+    exec.copy_from_host(view.data_handle(), elements.data(), elements.size() * sizeof(T));
   });
   REQUIRE(n == block.parameters.size());
 
-  std::vector<T> const x(block.x.begin(), block.x.end()), dy(block.dy.begin(), block.dy.end());
-  index_t const D = sizes.hidden, tokens = static_cast<index_t>(x.size()) / D;
-  View<T const, 2, Host> const x_view(x.data(), tokens, D), dy_view(dy.data(), tokens, D);
-  std::vector<T> y(x.size()), dx(x.size());
-  View<T, 2, Host> const y_view(y.data(), tokens, D), dx_view(dx.data(), tokens, D);
+  index_t const D = sizes.hidden, tokens = static_cast<index_t>(block.x.size()) / D;
+  auto const x  = put<T>(exec, block.x, tokens, D);
+  auto const dy = put<T>(exec, block.dy, tokens, D);
+  Tensor<T, 2, ExecT> y(exec, tokens, D), dx(exec, tokens, D);
 
-  auto const saved = layer.forward(exec, params, x_view, y_view);
-  layer.backward(exec, params, saved, x_view, dy_view, grads.view(), dx_view);
+  auto const saved = layer.forward(exec, params, x.const_view(), y.view());
+  layer.backward(
+      exec, params, saved, x.const_view(), dy.const_view(), grads.view(), dx.view());
 
   ComputedBlock out;
-  out.y             = {y.begin(), y.end()};
-  out.dx            = {dx.begin(), dx.end()};
+  out.y             = get_numbers(exec, y.const_view());
+  out.dx            = get_numbers(exec, dx.const_view());
   auto const losses = saved.losses(exec);
   out.losses        = {losses.begin(), losses.end()};
   grads.view().for_each([&](char const*, auto const& view, Init const&) {
-    out.gradients.push_back(widened(view.data_handle(), view.size()));
+    out.gradients.push_back(get_numbers(exec, view));
   });
-  auto const counts     = saved.plan.tokens_per_expert.const_view();
-  out.tokens_per_expert = widened(counts.data_handle(), counts.size());
-  out.dropped           = saved.plan.dropped_count.const_view()(0);
+  auto const statistics = saved.statistics(exec);
+  out.tokens_per_expert = {statistics.tokens_per_expert.begin(), statistics.tokens_per_expert.end()};
+  out.dropped           = static_cast<double>(statistics.dropped.size());
   return out;
 }
 
@@ -158,28 +151,23 @@ inline void check_recorded(std::string const& name,
   CHECK(difference <= 2e-5 * largest);
 }
 
-// The same block by every element type, dispatcher and product. layer_with(dispatcher) composes it;
-// set_sizes(sizes) adds what is particular to it, and `also` looks at that.
+// The same block by every space, element type, dispatcher and product. layer_with(dispatcher)
+// composes it; set_sizes(sizes) adds what is particular to it, and `also` looks at that.
 template <class LayerWith, class SizesOf>
 void check_block(RecordedBlock const& block,
                  LayerWith const& layer_with,
                  SizesOf const& set_sizes,
                  std::function<void(ComputedBlock const&)> const& also = {})
 {
-  std::vector<Products> products{Products::own};
-#if defined(MOE_WITH_CBLAS)
-  products.push_back(Products::blas);
-#endif
   auto const check = [&]<class T>(T, auto const& dispatcher, char const* which) {
     auto const layer = layer_with(dispatcher);
     typename std::decay_t<decltype(layer)>::Sizes sizes{
         .hidden = 16, .experts = 8, .expert = {.ffn = 12}};
     set_sizes(sizes);
-    for (Products const p : products) {
+    for (auto const products : tested_products) {
       CAPTURE(which);
-      CAPTURE((p == Products::blas));
-      Host const exec{{.threads = 2, .products = p}};
-      auto const out = compute_block<T>(exec, layer, sizes, block);
+      CAPTURE((products == Products::own));
+      auto const out = compute_block<T>(test_space(products), layer, sizes, block);
       check_recorded("y", out.y, block.y);
       check_recorded("dx", out.dx, block.dx);
       for (std::size_t i = 0; i < block.parameters.size(); ++i) {
@@ -190,8 +178,10 @@ void check_block(RecordedBlock const& block,
   };
   check(float{}, SerialDispatcher{}, "float, serial");
   check(float{}, BatchedDispatcher<>{}, "float, batched");
-  check(double{}, SerialDispatcher{}, "double, serial");
-  check(double{}, BatchedDispatcher<>{}, "double, batched");
+  if constexpr (space_has_double) {
+    check(double{}, SerialDispatcher{}, "double, serial");
+    check(double{}, BatchedDispatcher<>{}, "double, batched");
+  }
 }
 
 }  // namespace moe::test

@@ -20,18 +20,20 @@ struct CombineRow {
   View<S const, 2, ExecT> addend;    // (T, D) or empty
   View<T, 2, ExecT> y;               // (T, D)
 
-  // A lane owns `width` neighbouring columns at a time and runs over the choices once for them.
-  static constexpr int width = 16;
-
+  // Alone, a lane runs over the choices once for 16 neighbouring columns; lanes that share a row take
+  // neighbouring columns.
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
-    index_t const D    = y.extent(1);
-    index_t const full = D / width * width;
-    for (index_t d = team.lane() * width; d < full; d += team.size() * width) {
-      columns<width>(t, d);
+    constexpr int width = 16;
+    index_t const D     = y.extent(1);
+    index_t d           = 0;
+    if (team.size() == 1) {
+      for (; d + width <= D; d += width) {
+        columns<width>(t, d);
+      }
     }
-    for (index_t d = full + team.lane(); d < D; d += team.size()) {
+    for (d += team.lane(); d < D; d += team.size()) {
       columns<1>(t, d);
     }
   }

@@ -59,7 +59,7 @@ struct LocalDispatcher {
     auto scratch      = experts.kernel.template make_scratch<T>(
         exec, experts.params.layout(), groups.rows, Pass::infer);
     Tensor<T, 2, ExecT> out(exec, groups.rows, in.x.extent(1));
-    schedule.for_each_call(groups, [&](RowGroups<ExecT> const& some) {
+    schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
       experts.kernel.infer(exec, experts.params, some, rows_of(in, in.x), scratch, out.view());
     });
     combine(exec, in.assignments, in.plan, in.weight, out.const_view(), addend, y);
@@ -77,7 +77,7 @@ struct LocalDispatcher {
     auto scratch      = experts.kernel.template make_scratch<T>(
         exec, experts.params.layout(), groups.rows, Pass::forward);
     Tensor<T, 2, ExecT> out(exec, groups.rows, in.x.extent(1));  // not kept: backward does without
-    schedule.for_each_call(groups, [&](RowGroups<ExecT> const& some) {
+    schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
       experts.kernel.forward(
           exec, experts.params, some, rows_of(in, in.x), saved, scratch, out.view());
     });
@@ -96,7 +96,7 @@ struct LocalDispatcher {
                      View<accumulator_t<T>, 1, ExecT> d_weight) const
   {
     to_slots(exec, in.plan, in.weight, work.weight_rows.view());
-    schedule.for_each_call(in.plan.groups(), [&](RowGroups<ExecT> const& some) {
+    schedule.for_each_call(exec, in.plan.groups(), [&](RowGroups<ExecT> const& some) {
       experts.kernel.backward_data(exec,
                                    experts.params,
                                    saved,
@@ -130,7 +130,7 @@ struct LocalDispatcher {
                         WorkT& work,
                         GradsT const& grads) const
   {
-    schedule.for_each_call(in.plan.groups(), [&](RowGroups<ExecT> const& some) {
+    schedule.for_each_call(exec, in.plan.groups(), [&](RowGroups<ExecT> const& some) {
       experts.kernel.backward_weights(exec,
                                       saved,
                                       some,

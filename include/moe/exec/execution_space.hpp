@@ -6,6 +6,12 @@
 #include <moe/core/team.hpp>
 
 namespace moe {
+
+// Whose dense products a space uses. The library's own give the same bits for any number of threads,
+// any batch neighbours and any schedule; a BLAS (cuBLAS) promises none of it. `automatic`: on Host a
+// BLAS when one was found; on Cuda cuBLAS for dense products and for SerialDispatcher's experts.
+enum class Products { automatic, own, blas };
+
 namespace detail {
 struct RowArchetype {  // any functor the library hands to for_each_row
   template <Team G>
@@ -50,6 +56,11 @@ concept HasLaneOrder = requires(X const x) {
   x.wait(x.mark());
 };
 
+// Called at every public entry, before any work; throws when something that is not the call's fault
+// keeps the space from working, such as an error that an earlier call of the program left behind.
+template <class X>
+concept HasEnter = requires(X const x, char const* operation) { x.enter(operation); };
+
 // Copyable and cheap: a handle to state that is made once, the only carrier of stream and memory,
 // and the first argument of everything that works. Beside these members a space has, found by
 // overload on the handle, the primitives
@@ -62,6 +73,6 @@ concept HasLaneOrder = requires(X const x) {
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&
-    HasLaneOrder<X> && requires(X const x) { x.synchronize(); };
+    HasLaneOrder<X> && HasEnter<X> && requires(X const x) { x.synchronize(); };
 
 }  // namespace moe

@@ -15,10 +15,6 @@
 
 namespace moe {
 
-// Whose dense products a Host uses. The library's own give the same bits for any number of threads
-// and any batch neighbours; a BLAS promises neither. `automatic` is a BLAS when one was found.
-enum class Products { automatic, own, blas };
-
 struct HostOptions {
   int threads = 0;  // 0: all that the machine has
   std::pmr::memory_resource* resource =
@@ -97,6 +93,7 @@ class Host {
   [[nodiscard]] Mark mark() const { return {}; }
   void wait(Mark) const {}
   void synchronize() const {}
+  void enter(char const*) const {}
 
  private:
   struct State {

@@ -31,6 +31,9 @@ struct RowGroups {
   index_t rows = 0;                  // R
   Id first     = 0;
   Id last      = 0;
+  // Rows of the call's one expert, where the host was made to know them (SerialSchedule); or -1.
+  index_t known_begin = -1;
+  index_t known_end   = -1;
 
   [[nodiscard]] MOE_HOST_DEVICE constexpr Id experts() const { return last - first; }
   // Only where the space computes.
@@ -42,6 +45,10 @@ struct RowGroups {
   [[nodiscard]] constexpr RowGroups only(Id from, Id to) const
   {
     return {offsets, counts, rows, from, to};
+  }
+  [[nodiscard]] constexpr RowGroups only(Id e, index_t begin_row, index_t end_row) const
+  {
+    return {offsets, counts, rows, e, e + 1, begin_row, end_row};
   }
 };
 

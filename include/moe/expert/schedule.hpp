@@ -10,11 +10,9 @@ struct SerialSchedule {
   static constexpr SlotLayout layout = SlotLayout::compact;
 
   template <class ExecT, class Call>
-  void for_each_call(RowGroups<ExecT> const& groups, Call const& call) const
+  void for_each_call(ExecT const& exec, RowGroups<ExecT> const& groups, Call const& call) const
   {
-    for (Id e = groups.first; e < groups.last; ++e) {
-      call(groups.only(e, e + 1));
-    }
+    for_each_expert(exec, groups, call);
   }
 };
 
@@ -24,7 +22,7 @@ struct BatchedSchedule {
   static constexpr SlotLayout layout = SlotLayout::compact;
 
   template <class ExecT, class Call>
-  void for_each_call(RowGroups<ExecT> const& groups, Call const& call) const
+  void for_each_call(ExecT const&, RowGroups<ExecT> const& groups, Call const& call) const
   {
     call(groups);
   }
@@ -37,7 +35,7 @@ struct PaddedSchedule {
   static constexpr bool needs_capacity = true;
 
   template <class ExecT, class Call>
-  void for_each_call(RowGroups<ExecT> const& groups, Call const& call) const
+  void for_each_call(ExecT const&, RowGroups<ExecT> const& groups, Call const& call) const
   {
     call(groups);
   }
@@ -50,7 +48,7 @@ struct AutomaticBatch {
       CapacityT::bounded ? SlotLayout::padded : SlotLayout::compact;
 
   template <class ExecT, class Call>
-  void for_each_call(RowGroups<ExecT> const& groups, Call const& call) const
+  void for_each_call(ExecT const&, RowGroups<ExecT> const& groups, Call const& call) const
   {
     call(groups);
   }

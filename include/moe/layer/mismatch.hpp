@@ -15,38 +15,38 @@ struct LayerCalls {
   using Any = AnyArgument;
 
   // exec, params, x, y, saved
-  template <class... None>
+  template <class... Nothing>
   auto forward(Any, Any, Any, Any) const
   {
-    return mismatch<None...>();
+    return mismatch<Nothing...>();
   }
-  template <class... None>
+  template <class... Nothing>
   auto forward(Any, Any, Any, Any, Any) const
   {
-    return mismatch<None...>();
+    return mismatch<Nothing...>();
   }
-  template <class... None>
+  template <class... Nothing>
   auto evaluate(Any, Any, Any, Any) const
   {
-    return mismatch<None...>();
+    return mismatch<Nothing...>();
   }
   // exec, params, saved, x, dy, grads, dx, d_given_weight
-  template <class... None>
+  template <class... Nothing>
   auto backward(Any, Any, Any, Any, Any, Any, Any) const
   {
-    return mismatch<None...>();
+    return mismatch<Nothing...>();
   }
-  template <class... None>
+  template <class... Nothing>
   auto backward(Any, Any, Any, Any, Any, Any, Any, Any) const
   {
-    return mismatch<None...>();
+    return mismatch<Nothing...>();
   }
 
  private:
-  template <class... None>
+  template <class... Nothing>
   static int mismatch()
   {
-    static_assert(sizeof...(None) > 0,
+    static_assert(sizeof...(Nothing) > 0,
                   "moe::Layer: an argument of forward, backward or evaluate is of another space or "
                   "element type than the others: y and dx are View<T, 2, ExecT>, x and dy View<T "
                   "const, 2, ExecT>, params and saved made for the same T and exec; a Tensor gives "

@@ -60,9 +60,9 @@ class LayerPolicies
     saved.experts                         = dispatcher_.template make_saved<T>(
         exec, expert_, Model::expert_layout(sizes), saved.plan.rows());
     saved.shared = make_shared<T>(exec, sizes, tokens);
-    for_each_loss([&]<std::size_t I>(auto const& loss) {
+    for_each_loss([&]<std::size_t Index>(auto const& loss) {
       bool const per_sequence = loss.scope == LoadScope::sequence;
-      saved.loads[I]          = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
+      saved.loads[Index]      = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
     });
     saved.loss_values = Tensor<S, 1, ExecT>(exec, static_cast<index_t>(loss_count));
     saved.non_finite  = Tensor<Id, 1, ExecT>(exec, 1);
@@ -212,8 +212,8 @@ class LayerPolicies
   template <class Visit>
   void for_each_loss([[maybe_unused]] Visit visit) const
   {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (visit.template operator()<I>(std::get<I>(losses_)), ...);
+    [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+      (visit.template operator()<Index>(std::get<Index>(losses_)), ...);
     }(std::make_index_sequence<loss_count>{});
   }
 
@@ -244,7 +244,7 @@ class LayerPolicies
     detail::check_ids(check, "tokens", tokens);
     detail::check_ids(check, "tokens x top_k", assignments(sizes, tokens));
     detail::check_ids(check, "experts x capacity", most_slots(sizes, tokens));
-    for_each_loss([&]<std::size_t I>(auto const& loss) {
+    for_each_loss([&]<std::size_t Index>(auto const& loss) {
       if (loss.scope == LoadScope::sequence) {
         detail::check_ids(check, "sequences x experts", sequences * sizes.experts);
       }
@@ -261,6 +261,13 @@ class LayerPolicies
     index_t const tokens = in.x.extent(0);
     check_batch(check, sizes, tokens, in.sequences);
     detail::check_input(check, in, sizes, top_k, given);
+    if constexpr (requires { typename RouterT::bias_space; }) {
+      bool const here = std::same_as<typename RouterT::bias_space, ExecT>;
+      check.that(here || router_.bias.extent(0) == 0,
+                 "bias",
+                 "memory of another space",
+                 "memory of the space that the layer runs in");
+    }
     detail::check_params(check, "", params, sizes, Carver<T const, ExecT>{});
     if (saved != nullptr) {
       detail::check_saved(check,
@@ -281,8 +288,9 @@ class LayerPolicies
     detail::check_policy(check, gate_, Model::gate_layout(sizes));
     detail::check_policy(check, expert_, Model::expert_layout(sizes));
     if constexpr (has_shared) { detail::check_policy(check, shared_, Model::shared_layout(sizes)); }
-    for_each_loss(
-        [&]<std::size_t I>(auto const& loss) { detail::check_policy(check, loss, sizes.experts); });
+    for_each_loss([&]<std::size_t Index>(auto const& loss) {
+      detail::check_policy(check, loss, sizes.experts);
+    });
   }
 
   [[nodiscard]] index_t assignments(Sizes const& sizes, index_t tokens) const

@@ -14,11 +14,6 @@ concept OfAnyKind = OfKind<X, gate_kind> || OfKind<X, shared_kind> || OfKind<X, 
 template <class X, class Kind, bool Holds>
 inline constexpr bool unless_of_kind = !OfKind<X, Kind> || Holds;
 
-template <class R>
-concept NamesBiasSpace = requires { typename R::bias_space; };
-template <class R, class ExecT>
-concept HasBiasIn = std::same_as<typename R::bias_space, ExecT>;
-
 // Types of any element type and space, or of a kernel too, that a part must name.
 template <template <class, class> class>
 struct NameOfTwo {};
@@ -178,9 +173,6 @@ struct RouterRequirements {
   static_assert(!NamesStage<RouterT> || HasStageRouteBackward<RouterT, ExecT, S>,
                 "moe::Layer: a stage-level router has void route_backward(exec, in, logits, "
                 "routing, d_weight, d_logits) const for this space");
-  static_assert(!NamesBiasSpace<RouterT> || HasBiasIn<RouterT, ExecT>,
-                "moe::Layer: the router's selection bias lies in another space than the layer runs "
-                "in: name that space as its last template argument");
   static constexpr bool met = true;
 };
 

@@ -67,15 +67,16 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
     auto const input = routing_input(in, saved.sizes.experts, true);
     auto const comm  = dispatcher_.communicator();
     auto const value = saved.loss_values.view().data_handle();
-    for_each_loss([&]<std::size_t I>(auto const& loss) {
-      count_load<std::decay_t<decltype(loss)>>(exec, comm, input, saved.routing, saved.loads[I]);
+    for_each_loss([&]<std::size_t Index>(auto const& loss) {
+      count_load<std::decay_t<decltype(loss)>>(
+          exec, comm, input, saved.routing, saved.loads[Index]);
       loss_value(exec,
                  loss,
                  input,
                  saved.logits.const_view(),
-                 saved.loads[I],
+                 saved.loads[Index],
                  mean_top_k(saved),
-                 View<accumulator_t<T>, 1, ExecT>(value + I, 1));
+                 View<accumulator_t<T>, 1, ExecT>(value + Index, 1));
     });
     count_bad_input(exec,
                     input,
@@ -124,9 +125,9 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
                                      saved.routing.const_view(),
                                      work.d_weight.const_view(),
                                      work.d_logits.view());
-    for_each_loss([&]<std::size_t I>(auto const& loss) {
+    for_each_loss([&]<std::size_t Index>(auto const& loss) {
       loss_backward(
-          exec, loss, input, logits, saved.loads[I], mean_top_k(saved), work.d_logits.view());
+          exec, loss, input, logits, saved.loads[Index], mean_top_k(saved), work.d_logits.view());
     });
     if (!d_given_weight.empty()) {
       exec.copy(d_given_weight.data_handle(), d.data_handle(), work.d_weight.bytes());

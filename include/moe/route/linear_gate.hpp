@@ -4,6 +4,22 @@
 #include <moe/route/gate.hpp>
 
 namespace moe {
+namespace detail {
+
+template <class T, class ExecT>
+struct AddBiasRow {
+  View<T const, 1, ExecT> bias;             // (N)
+  View<accumulator_t<T>, 2, ExecT> logits;  // (T, N)
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t t) const
+  {
+    for (index_t e = team.lane(); e < logits.extent(1); e += team.size()) {
+      logits(t, e) += static_cast<accumulator_t<T>>(bias(e));
+    }
+  }
+};
+
+}  // namespace detail
 
 // logits = x . w^T (+ bias), in fp32 (double in a double layer) whatever the element type.
 template <bool HasBias>
@@ -57,7 +73,7 @@ struct BasicLinearGate {
   {
     gemm(exec, Transpose::no, x, Transpose::yes, params.w, Result::overwrite, logits);
     if constexpr (HasBias) {
-      exec.for_each_row(logits.extent(0), AddBiasRow<T, ExecT>{params.bias, logits});
+      exec.for_each_row(logits.extent(0), detail::AddBiasRow<T, ExecT>{params.bias, logits});
     }
   }
 
@@ -88,20 +104,6 @@ struct BasicLinearGate {
     gemm(exec, Transpose::yes, d_logits, Transpose::no, x, Result::add, grads.w);
     if constexpr (HasBias) { sum_rows(exec, d_logits, Result::add, grads.bias); }
   }
-
- private:
-  template <class T, class ExecT>
-  struct AddBiasRow {
-    View<T const, 1, ExecT> bias;
-    View<accumulator_t<T>, 2, ExecT> logits;
-    template <Team G>
-    MOE_HOST_DEVICE void operator()(G team, index_t t) const
-    {
-      for (index_t e = team.lane(); e < logits.extent(1); e += team.size()) {
-        logits(t, e) += static_cast<accumulator_t<T>>(bias(e));
-      }
-    }
-  };
 };
 
 using LinearGate       = BasicLinearGate<false>;

@@ -31,4 +31,13 @@ void for_each_grouped_row(Host const& exec, RowGroups<Host> const& groups, F con
   });
 }
 
+// call(groups of one expert) for every expert of `groups`.
+template <class Call>
+void for_each_expert(Host const&, RowGroups<Host> const& groups, Call const& call)
+{
+  for (Id e = groups.first; e < groups.last; ++e) {
+    call(groups.only(e, e + 1));
+  }
+}
+
 }  // namespace moe

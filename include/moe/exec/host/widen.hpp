@@ -34,15 +34,15 @@ inline void float_bits_4(T const* in, Four<std::uint32_t>::Vector& bits)
   if constexpr (std::is_same_v<T, BFloat16>) {
     bits = u << 16;
   } else {
-    auto const exponent = u & 0x7c00u;
-    auto const mantissa = u & 0x3ffu;
-    auto const small    = __builtin_convertvector(mantissa, Four<float>::Vector) * 0x1p-24f;
-    Four<std::uint32_t>::Vector small_bits;
-    std::memcpy(&small_bits, &small, sizeof(small));
-    auto const is_small = reinterpret_cast<Four<std::uint32_t>::Vector>(exponent == 0u);
-    auto const is_large = reinterpret_cast<Four<std::uint32_t>::Vector>(exponent == 0x7c00u);
-    auto const normal   = ((u & 0x7fffu) << 13) + (112u << 23) + (is_large & (112u << 23));
-    bits                = ((u & 0x8000u) << 16) | (small_bits & is_small) | (normal & ~is_small);
+    auto const exponent  = u & 0x7c00u;
+    auto const mantissa  = u & 0x3ffu;
+    auto const subnormal = __builtin_convertvector(mantissa, Four<float>::Vector) * 0x1p-24f;
+    Four<std::uint32_t>::Vector subnormal_bits;
+    std::memcpy(&subnormal_bits, &subnormal, sizeof(subnormal));
+    auto const is_subnormal = reinterpret_cast<Four<std::uint32_t>::Vector>(exponent == 0u);
+    auto const is_large     = reinterpret_cast<Four<std::uint32_t>::Vector>(exponent == 0x7c00u);
+    auto const normal       = ((u & 0x7fffu) << 13) + (112u << 23) + (is_large & (112u << 23));
+    bits = ((u & 0x8000u) << 16) | (subnormal_bits & is_subnormal) | (normal & ~is_subnormal);
   }
 }
 

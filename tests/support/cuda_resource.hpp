@@ -1,0 +1,40 @@
+#pragma once
+// Cuda memory resources that count and fail, over CUDA's pool.
+#include <cstddef>
+
+#include <moe/exec/cuda/resource.cuh>
+
+namespace moe::test {
+
+class WatchedPool final : public CudaResource {
+ public:
+  explicit WatchedPool(int device = 0) : pool_(device) {}
+  void fail_at(std::size_t k)  // counted from 1; 0: never
+  {
+    fail_at_ = k;
+    asked_   = 0;
+  }
+  [[nodiscard]] std::size_t asked() const { return asked_; }
+  [[nodiscard]] bool failed() const { return fail_at_ != 0 && asked_ >= fail_at_; }
+  [[nodiscard]] std::size_t blocks() const { return blocks_; }
+
+  void* allocate(std::size_t bytes, cudaStream_t stream) override
+  {
+    if (++asked_ == fail_at_) { throw std::bad_alloc(); }
+    void* const p = pool_.allocate(bytes, stream);
+    ++blocks_;
+    return p;
+  }
+  void deallocate(void* p, std::size_t bytes, cudaStream_t stream) noexcept override
+  {
+    --blocks_;
+    pool_.deallocate(p, bytes, stream);
+  }
+  [[nodiscard]] bool capturable() const noexcept override { return true; }
+
+ private:
+  CudaPool pool_;
+  std::size_t fail_at_ = 0, asked_ = 0, blocks_ = 0;
+};
+
+}  // namespace moe::test

@@ -1,0 +1,36 @@
+#pragma once
+// The space that a test body runs on: Host, or Cuda where nvcc compiles it (tests/CMakeLists.txt
+// compiles a test "on every space" once for each).
+#if defined(__CUDACC__)
+#include <moe/moe.cuh>
+#else
+#include <moe/moe.hpp>
+#endif
+
+#include "support/space.hpp"
+
+namespace moe::test {
+
+#if defined(__CUDACC__)
+using TestSpace = Cuda;
+inline TestSpace test_space(Products products)
+{
+  return Cuda(nullptr, {.products = products});
+}
+inline constexpr bool space_has_double      = false;
+inline constexpr Products tested_products[] = {Products::own, Products::blas};
+#else
+using TestSpace = Host;
+inline TestSpace test_space(Products products)
+{
+  return Host{{.threads = 2, .products = products}};
+}
+inline constexpr bool space_has_double = true;
+#if defined(MOE_WITH_CBLAS)
+inline constexpr Products tested_products[] = {Products::own, Products::blas};
+#else
+inline constexpr Products tested_products[] = {Products::own};
+#endif
+#endif
+
+}  // namespace moe::test

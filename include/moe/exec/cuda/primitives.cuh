@@ -1,0 +1,10 @@
+#pragma once
+// Everything that the stages find by overload on a Cuda handle.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <moe/exec/cuda.cuh>
+#include <moe/exec/cuda/gemm.cuh>
+#include <moe/exec/cuda/grouped_gemm.cuh>
+#include <moe/exec/cuda/grouped_rows.cuh>
+#include <moe/exec/cuda/sort.cuh>
+#include <moe/exec/cuda/sum_rows.cuh>

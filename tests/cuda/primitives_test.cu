@@ -115,6 +115,7 @@ std::vector<double> rows_product(ExecT const& exec, Shape const& s, Transpose tw
                         : put<T>(exec, normal_numbers(s.experts * s.n * s.k, 2), s.experts, s.k, s.n);
   auto const bias = put<T>(exec, normal_numbers(s.experts * s.n, 4), s.experts, s.n);
   Tensor<T, 2, ExecT> c(exec, g.rows, s.n);
+  exec.zero(c.view().data_handle(), c.bytes());  // all of it is read back, gaps too
   grouped_gemm_rows(exec,
                     in.groups,
                     IndexedRows<T, ExecT>{a.const_view(),

@@ -4,27 +4,12 @@
 #include <bit>
 
 #include <moe/comm/communicator.hpp>
+#include <moe/core/search.hpp>
 #include <moe/exec/execution_space.hpp>
 #include <moe/plan/routing_plan.hpp>
 
 namespace moe {
 namespace detail {
-
-// First position of an ascending key list that is not below `value`.
-template <class Key, class ExecT>
-MOE_HOST_DEVICE index_t lower_bound(View<Key const, 1, ExecT> key, Key value)
-{
-  index_t lo = 0, hi = key.extent(0);
-  while (lo < hi) {
-    index_t const mid = (lo + hi) / 2;
-    if (key(mid) < value) {
-      lo = mid + 1;
-    } else {
-      hi = mid;
-    }
-  }
-  return lo;
-}
 
 // The expert an assignment goes to, or E for one that goes nowhere: no_expert, or an id of no
 // expert.

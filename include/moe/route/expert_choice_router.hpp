@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include <moe/core/search.hpp>
 #include <moe/route/route.hpp>
 #include <moe/route/row_math.hpp>
 
@@ -79,18 +80,11 @@ struct ExpertChoiceFillRow {
       routing.weight(a) = goes ? score(t, expert(a)) : S{0};
     }
   }
+
+ private:
   [[nodiscard]] MOE_HOST_DEVICE index_t first_of(index_t t) const
   {
-    index_t lo = 0, hi = taken_by.extent(0);
-    while (lo < hi) {
-      index_t const mid = (lo + hi) / 2;
-      if (static_cast<index_t>(taken_by(mid)) < t) {
-        lo = mid + 1;
-      } else {
-        hi = mid;
-      }
-    }
-    return lo;
+    return lower_bound(taken_by, static_cast<std::uint32_t>(t));
   }
 };
 

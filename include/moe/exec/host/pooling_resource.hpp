@@ -1,13 +1,13 @@
 #pragma once
 // Host memory that is kept for the next request of its size, so that a training loop in its steady
 // state asks the system for nothing.
+#include <bit>
 #include <cstddef>
 #include <limits>
-#include <map>
 #include <memory_resource>
 #include <mutex>
 #include <new>
-#include <vector>
+#include <utility>
 
 namespace moe {
 
@@ -43,16 +43,31 @@ class PoolingResource final : public std::pmr::memory_resource {
   }
 
  private:
+  // A block that is not in use, itself a link of its size's list: so keeping one takes no memory.
+  struct Free {
+    Free* next;
+  };
+
+  // Of a rounded size: the number of its leading bit and the two bits after it.
+  static constexpr std::size_t list_of(std::size_t size)
+  {
+    auto const leading = static_cast<std::size_t>(std::bit_width(size)) - 1;
+    return leading * 4 + (size >> (leading - 2)) % 4;
+  }
+  static constexpr std::size_t size_of(std::size_t list)
+  {
+    return (4 + list % 4) << (list / 4 - 2);
+  }
+
   bool release_free() noexcept  // whether there was anything
   {
     bool any = false;
-    for (auto& [bytes, list] : free_) {
-      for (void* p : list.blocks) {
-        upstream_->deallocate(p, bytes, alignment);
+    for (std::size_t list = 0; list < lists; ++list) {
+      while (free_[list] != nullptr) {
+        Free* const block = std::exchange(free_[list], free_[list]->next);
+        upstream_->deallocate(block, size_of(list), alignment);
+        any = true;
       }
-      any = any || !list.blocks.empty();
-      list.made -= list.blocks.size();
-      list.blocks.clear();
     }
     return any;
   }
@@ -63,42 +78,32 @@ class PoolingResource final : public std::pmr::memory_resource {
     if (align > alignment) { return upstream_->allocate(bytes, align); }  // not pooled
     std::size_t const size = rounded(bytes);
     std::lock_guard const lock(mutex_);
-    auto& list = free_[size];
-    if (!list.blocks.empty()) {
-      void* const p = list.blocks.back();
-      list.blocks.pop_back();
-      return p;
-    }
-    list.blocks.reserve(list.made + 1);  // so that taking a block back cannot throw
-    void* p = nullptr;
+    Free*& head = free_[list_of(size)];
+    if (head != nullptr) { return std::exchange(head, head->next); }
     try {
-      p = upstream_->allocate(size, alignment);
+      return upstream_->allocate(size, alignment);
     } catch (std::bad_alloc const&) {
       if (!release_free()) { throw; }
-      p = upstream_->allocate(size, alignment);
+      return upstream_->allocate(size, alignment);
     }
-    ++list.made;
-    return p;
   }
   void do_deallocate(void* p, std::size_t bytes, std::size_t align) override
   {
     if (align > alignment) { return upstream_->deallocate(p, bytes, align); }
     std::lock_guard const lock(mutex_);
-    free_[rounded(bytes)].blocks.push_back(p);
+    Free*& head = free_[list_of(rounded(bytes))];
+    head        = ::new (p) Free{head};
   }
   [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override
   {
     return this == &other;
   }
 
-  struct List {
-    std::vector<void*> blocks;
-    std::size_t made = 0;  // blocks of this size that exist, free or in use
-  };
+  static constexpr std::size_t lists = 64 * 4;
 
   std::pmr::memory_resource* upstream_;
   std::mutex mutex_;
-  std::map<std::size_t, List> free_;
+  Free* free_[lists] = {};
 };
 
 }  // namespace moe

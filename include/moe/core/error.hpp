@@ -1,5 +1,7 @@
 #pragma once
 // Typed errors, thrown at the public entries before any work; destructors and kernels never throw.
+#include <cstdio>
+#include <cstring>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
@@ -12,20 +14,43 @@
 namespace moe {
 namespace detail {
 
-// Out of line: messages are not worth what their concatenations cost everybody who compiles a
-// check.
+// Out of line, and of plain copies: messages are not worth what std::string's concatenations cost
+// everybody who compiles a check.
 [[gnu::noinline, gnu::cold]] inline std::string joined(
     std::initializer_list<std::string_view> parts)
 {
-  std::string all;
+  std::size_t size = 0;
   for (auto const part : parts) {
-    all.append(part);
+    size += part.size();
+  }
+  std::string all(size, ' ');
+  char* at = all.data();
+  for (auto const part : parts) {
+    if (!part.empty()) { std::memcpy(at, part.data(), part.size()); }
+    at += part.size();
   }
   return all;
 }
-[[gnu::noinline, gnu::cold]] inline std::string text_of(index_t value)
+// A number as std::to_string writes it.
+[[gnu::noinline, gnu::cold]] inline std::string text_of_integer(long long value)
 {
-  return std::to_string(value);
+  char text[24];
+  return {text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%lld", value))};
+}
+[[gnu::noinline, gnu::cold]] inline std::string text_of_real(double value)
+{
+  char text[330];  // the largest double has 309 digits before its point
+  return {text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%f", value))};
+}
+template <class V>
+  requires std::is_arithmetic_v<V>
+std::string text_of(V value)
+{
+  if constexpr (std::is_floating_point_v<V>) {
+    return text_of_real(static_cast<double>(value));
+  } else {
+    return text_of_integer(static_cast<long long>(value));
+  }
 }
 [[gnu::noinline, gnu::cold]] inline std::string error_message(std::string_view where,
                                                               std::string_view what,
@@ -33,9 +58,9 @@ namespace detail {
                                                               std::string_view must_be,
                                                               int at_rank)
 {
-  std::string message = joined({where, ": ", what, " is ", was, ", must be ", must_be});
-  if (at_rank != 0) { message = joined({message, " [rank ", text_of(at_rank), "]"}); }
-  return message;
+  if (at_rank == 0) { return joined({where, ": ", what, " is ", was, ", must be ", must_be}); }
+  return joined(
+      {where, ": ", what, " is ", was, ", must be ", must_be, " [rank ", text_of(at_rank), "]"});
 }
 
 }  // namespace detail
@@ -44,13 +69,16 @@ namespace detail {
 // the rank that saw it; what() is one sentence of them.
 class Error : public std::runtime_error {
  public:
-  [[gnu::noinline, gnu::cold]] Error(
-      std::string where, std::string what, std::string was, std::string must_be, int at_rank = 0)
+  [[gnu::noinline, gnu::cold]] Error(std::string_view where,
+                                     std::string_view what,
+                                     std::string_view was,
+                                     std::string_view must_be,
+                                     int at_rank = 0)
       : std::runtime_error(detail::error_message(where, what, was, must_be, at_rank)),
-        operation{std::move(where)},
-        field{std::move(what)},
-        value{std::move(was)},
-        limit{std::move(must_be)},
+        operation{where},
+        field{what},
+        value{was},
+        limit{must_be},
         rank{at_rank}
   {
   }
@@ -78,29 +106,51 @@ struct OutOfMemoryError : Error {  // the space's memory resource had no more
   using Error::Error;
 };
 
-// Checks of one operation; each throws the typed error with field, value and limit. What throws is
-// kept out of line, so that the checks cost their callers a comparison.
+// The name of what is checked, in two parts where the first is only known to the caller:
+// "gradient of " + "w_in", "dx" + " rows".
+struct FieldName {
+  FieldName(char const* whole) : first{whole} {}
+  FieldName(char const* first_part, char const* second_part)
+      : first{first_part}, second{second_part}
+  {
+  }
+  [[nodiscard]] std::string text() const { return detail::joined({first, second}); }
+
+  char const* first;
+  char const* second = "";
+};
+
+// Checks of one operation; each throws the typed error with field, value and limit. Out of line:
+// a call has dozens of them, once, and whoever composes a layer compiles them.
 struct Check {
   char const* operation;
   int rank = 0;
 
-  void equal(char const* field, index_t value, char const* other, index_t limit) const
+  [[gnu::noinline]] void equal(FieldName field,
+                               index_t value,
+                               char const* other,
+                               index_t limit) const
   {
     if (value != limit) {
-      fail<ShapeError>(field, value, detail::joined({other, " (", detail::text_of(limit), ")"}));
+      fail<ShapeError>(
+          field.text(), value, detail::joined({other, " (", detail::text_of(limit), ")"}));
     }
   }
-  void at_least(char const* field, index_t value, index_t limit) const
+  [[gnu::noinline]] void at_least(FieldName field, index_t value, index_t limit) const
   {
     if (value < limit) {
-      fail<ValueError>(field, value, detail::joined({"at least ", detail::text_of(limit)}));
+      fail<ValueError>(field.text(), value, detail::joined({"at least ", detail::text_of(limit)}));
     }
   }
-  void at_most(char const* field, index_t value, char const* other, index_t limit) const
+  [[gnu::noinline]] void at_most(FieldName field,
+                                 index_t value,
+                                 char const* other,
+                                 index_t limit) const
   {
     if (value > limit) {
-      fail<ValueError>(
-          field, value, detail::joined({"at most ", other, " (", detail::text_of(limit), ")"}));
+      fail<ValueError>(field.text(),
+                       value,
+                       detail::joined({"at most ", other, " (", detail::text_of(limit), ")"}));
     }
   }
   template <class ErrorT = ValueError, class V>
@@ -110,24 +160,27 @@ struct Check {
   }
   // A view of no elements may be null; one with elements may not.
   template <class ViewT>
-  void not_null(char const* field, ViewT const& view) const
+  void not_null(FieldName field, ViewT const& view) const
   {
-    if (view.size() > 0 && view.data_handle() == nullptr) {
-      fail<ValueError>(
-          field,
-          "null",
-          detail::joined({"a pointer to ", detail::text_of(view.size()), " elements"}));
+    not_null(field, view.size(), view.data_handle() == nullptr);
+  }
+  [[gnu::noinline]] void not_null(FieldName field, index_t elements, bool null) const
+  {
+    if (elements > 0 && null) {
+      fail<ValueError>(field.text(),
+                       "null",
+                       detail::joined({"a pointer to ", detail::text_of(elements), " elements"}));
     }
   }
 
   // `value` is a number or a text.
   template <class ErrorT, class V>
-  [[noreturn, gnu::noinline, gnu::cold]] void fail(std::string const& field,
+  [[noreturn, gnu::noinline, gnu::cold]] void fail(std::string_view field,
                                                    V const& value,
-                                                   std::string const& limit) const
+                                                   std::string_view limit) const
   {
     if constexpr (std::is_arithmetic_v<V>) {
-      throw ErrorT(operation, field, std::to_string(value), limit, rank);
+      throw ErrorT(operation, field, detail::text_of(value), limit, rank);
     } else {
       throw ErrorT(operation, field, value, limit, rank);
     }

@@ -28,7 +28,7 @@ class Carver {
     index_t const blocks = n / 64 + (n % 64 > 0 ? 1 : 0);
     if (__builtin_add_overflow(used_, checked_mul("moe::Params", "elements", blocks, 64), &used_)) {
       Check{"moe::Params"}.fail<OverflowError>(
-          "elements", std::to_string(n) + " more", "below 2^63");
+          "elements", detail::joined({detail::text_of(n), " more"}), "below 2^63");
     }
     return View<T, sizeof...(Extents), ExecT>(n == 0 ? nullptr : at, extents...);
   }

@@ -56,7 +56,7 @@ class Tensor {
   {
     index_t n = static_cast<index_t>(sizeof(T));
     for (auto e : extents_) {
-      if (e < 0) { throw ShapeError("moe::Tensor", "extent", std::to_string(e), "at least 0"); }
+      if (e < 0) { Check{"moe::Tensor"}.fail<ShapeError>("extent", e, "at least 0"); }
     }
     for (auto e : extents_) {
       if (e == 0) { return 0; }

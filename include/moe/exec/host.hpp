@@ -143,7 +143,7 @@ class Host {
     } catch (std::bad_alloc const&) {
       throw OutOfMemoryError("moe::Host::allocate",
                              "bytes",
-                             std::to_string(bytes),
+                             detail::text_of(bytes),
                              "what the memory resource can give");
     }
   }

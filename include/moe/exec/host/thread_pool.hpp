@@ -26,11 +26,11 @@ class ThreadPool {
         workers_.emplace_back([this, worker] { work(worker); });
       }
     } catch (std::system_error const&) {
-      std::string const started = std::to_string(size());
+      std::string const started = text_of(size());
       stop();
       throw ValueError("moe::Host",
                        "threads",
-                       std::to_string(threads),
+                       text_of(threads),
                        "at most what the system starts (" + started + ")");
     }
   }

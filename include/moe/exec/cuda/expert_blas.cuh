@@ -3,21 +3,23 @@
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <moe/exec/cuda/gemm.cuh>
+#include <moe/exec/cuda/vector.cuh>
 #include <moe/expert/expert_rows.hpp>
 
 namespace moe::detail {
 
-template <class T>
+// N neighbouring elements at a time.
+template <int N, class T>
 struct GatherRow {
   IndexedRows<T, Cuda> rows;
   index_t begin;
   View<T, 2, Cuda> to;
   template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t i) const
+  __device__ void operator()(G team, index_t i) const
   {
     T const* const from = rows.row(begin + i);
-    for (index_t d = team.lane(); d < to.extent(1); d += team.size()) {
-      to(i, d) = from == nullptr ? T{} : from[d];
+    for (index_t d = team.lane() * N; d < to.extent(1); d += team.size() * N) {
+      store_vector(&to(i, d), from == nullptr ? Vector<T, N>{} : load_vector<N>(from + d));
     }
   }
 };
@@ -34,7 +36,11 @@ T const* expert_rows(Cuda const& exec,
     return rows.base.data_handle() + begin * rows.columns();
   }
   memory = Tensor<T, 2, Cuda>(exec, n, rows.columns());
-  exec.for_each_row(n, GatherRow<T>{rows, begin, memory.view()});
+  if (rows_aligned_16(rows.base, memory.view())) {
+    exec.for_each_row(n, GatherRow<Vector16<T>::size, T>{rows, begin, memory.view()});
+  } else {
+    exec.for_each_row(n, GatherRow<1, T>{rows, begin, memory.view()});
+  }
   return memory.const_view().data_handle();
 }
 

@@ -16,19 +16,20 @@ template <class... Ts>
 inline constexpr bool tensor_core_elements =
     ((std::is_same_v<Ts, Half> && ...) || (std::is_same_v<Ts, BFloat16> && ...));
 
-// Rows that 16-byte copies can take.
+// Rows that 16-byte copies can take, and whose stride the kernels hold in 32 bits.
 inline bool aligned_16(void const* base, index_t stride)
 {
-  return reinterpret_cast<std::uintptr_t>(base) % 16 == 0 && stride % 8 == 0;
+  return reinterpret_cast<std::uintptr_t>(base) % 16 == 0 && stride % 8 == 0 && stride <= (1 << 30);
 }
 
 template <class Kernel, class Product>
 MOE_HIDDEN void launch_mma(
     Cuda const& exec, Kernel kernel, char const* name, dim3 grid, Product const& p, TileOrder order)
 {
-  constexpr int bytes = 2 * mma_tuning.stages * 128 * 32 * 2;
+  constexpr int bytes =
+      mma_tuning.stages * (mma_tuning.rows + mma_tuning.columns) * mma_tuning.depth * 2;
   cuda_try(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
-  launch(kernel, name, grid, dim3(mma_threads), bytes, exec.stream(), p, order);
+  launch(kernel, name, grid, dim3(mma_tuning.threads), bytes, exec.stream(), p, order);
 }
 
 inline index_t tiles_of(index_t n, int tile)
@@ -79,7 +80,7 @@ void grouped_gemm_rows(Cuda const& exec,
     return dim3(static_cast<unsigned>(order.row_tiles * order.column_tiles));
   };
   if constexpr (detail::tensor_core_elements<A, TW>) {
-    if (detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride) && n % 2 == 0) {
+    if (detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride)) {
       auto const order = grid(detail::mma_tuning.rows, detail::mma_tuning.columns);
       tw == Transpose::yes
           ? detail::launch_mma(exec,

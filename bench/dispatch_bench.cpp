@@ -1,6 +1,7 @@
 // Dispatchers: the same work cut among 8 ... 256 experts, one expert at a time and all at once; and
 // the combine alone.
 #include "layer_case.hpp"
+#include "main.hpp"
 
 namespace moe_bench {
 namespace {
@@ -15,11 +16,10 @@ void dispatch(benchmark::State& state)
       moe::SoftmaxTopK<2, moe::renormalized>{}, moe::Dropless{}, DispatcherT{}, expert};
   Shape const shape{"small experts", 128, 64, state.range(0), 2, 1, 1024};
   auto work = layer_case<ExecT>(layer, expert, shape, ProductsV);
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
+  measure(state, work.exec(), [&] {
     work.forward();
     work.backward();
-  }
+  });
   work.count(state);
 }
 
@@ -48,8 +48,7 @@ void combine(benchmark::State& state)
                  routing,
                  moe::View<float const, 1, ExecT>{},
                  plan);
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, exec);
+  measure(state, exec, [&] {
     moe::combine(exec,
                  routing.assignments(),
                  plan,
@@ -57,7 +56,7 @@ void combine(benchmark::State& state)
                  rows.const_view(),
                  {},
                  y.view());
-  }
+  });
   state.counters["bytes/s"] =
       per_second(static_cast<double>((A + tokens) * D) * static_cast<double>(sizeof(T)));
 }
@@ -72,18 +71,21 @@ void tokens(benchmark::internal::Benchmark* b)
   b->ArgNames({"T", "D"})->Args({1024, 1024})->UseManualTime()->Unit(benchmark::kMicrosecond);
 }
 
-using moe::BatchedDispatcher, moe::Host, moe::Products, moe::SerialDispatcher;
+using moe::BatchedDispatcher, moe::Products, moe::SerialDispatcher;
 
-BENCHMARK(dispatch<Host, SerialDispatcher, Products::own>)->Apply(experts);
-BENCHMARK(dispatch<Host, BatchedDispatcher<>, Products::own>)->Apply(experts);
-#if defined(MOE_WITH_CBLAS)
-BENCHMARK(dispatch<Host, SerialDispatcher, Products::blas>)->Apply(experts);
-BENCHMARK(dispatch<Host, BatchedDispatcher<>, Products::blas>)->Apply(experts);
+MOE_BENCHMARK(dispatch, SerialDispatcher, Products::own)->Apply(experts);
+MOE_BENCHMARK(dispatch, BatchedDispatcher<>, Products::own)->Apply(experts);
+#if MOE_BENCH_HAS_BLAS
+MOE_BENCHMARK(dispatch, SerialDispatcher, Products::blas)->Apply(experts);
+MOE_BENCHMARK(dispatch, BatchedDispatcher<>, Products::blas)->Apply(experts);
 #endif
-BENCHMARK(combine<Host, float>)->Apply(tokens);
-BENCHMARK(combine<Host, moe::BFloat16>)->Apply(tokens);
+MOE_BENCHMARK(combine, float)->Apply(tokens);
+MOE_BENCHMARK(combine, moe::BFloat16)->Apply(tokens);
 
 }  // namespace
 }  // namespace moe_bench
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv);
+}

@@ -1,9 +1,7 @@
 // Expert kernels on rows that are there already, E experts with as many each, by activation and
 // element type.
-#include <moe/moe.hpp>
-
 #include "data.hpp"
-#include "space.hpp"
+#include "main.hpp"
 #include "timer.hpp"
 
 namespace moe_bench {
@@ -87,10 +85,7 @@ void expert_forward(benchmark::State& state)
 {
   ExpertCase<ExecT, T, ExpertT> work(
       state.range(0), state.range(1), state.range(2), state.range(3));
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
-    work.forward();
-  }
+  measure(state, work.exec(), [&] { work.forward(); });
   state.counters["FLOP/s"] = per_second(work.flops());
 }
 
@@ -99,10 +94,7 @@ void expert_backward(benchmark::State& state)
 {
   ExpertCase<ExecT, T, ExpertT> work(
       state.range(0), state.range(1), state.range(2), state.range(3));
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
-    work.backward();
-  }
+  measure(state, work.exec(), [&] { work.backward(); });
   state.counters["FLOP/s"] = per_second(2 * work.flops());
 }
 
@@ -112,22 +104,25 @@ void shapes(benchmark::internal::Benchmark* b)
   b->UseManualTime()->Unit(benchmark::kMillisecond);
 }
 
-using moe::BFloat16, moe::Ffn, moe::Host, moe::with_bias;
+using moe::BFloat16, moe::Ffn, moe::with_bias;
 
-BENCHMARK(expert_forward<Host, float, Ffn<moe::Relu>>)->Apply(shapes);
-BENCHMARK(expert_forward<Host, float, Ffn<moe::Gelu>>)->Apply(shapes);
-BENCHMARK(expert_forward<Host, float, Ffn<moe::SwiGlu>>)->Apply(shapes);
-BENCHMARK(expert_forward<Host, float, Ffn<moe::GeGlu>>)->Apply(shapes);
-BENCHMARK(expert_forward<Host, float, Ffn<moe::ClampedGlu, with_bias>>)->Apply(shapes);
-BENCHMARK(expert_forward<Host, BFloat16, Ffn<moe::SwiGlu>>)->Apply(shapes);
-BENCHMARK(expert_backward<Host, float, Ffn<moe::Relu>>)->Apply(shapes);
-BENCHMARK(expert_backward<Host, float, Ffn<moe::Gelu>>)->Apply(shapes);
-BENCHMARK(expert_backward<Host, float, Ffn<moe::SwiGlu>>)->Apply(shapes);
-BENCHMARK(expert_backward<Host, float, Ffn<moe::GeGlu>>)->Apply(shapes);
-BENCHMARK(expert_backward<Host, float, Ffn<moe::ClampedGlu, with_bias>>)->Apply(shapes);
-BENCHMARK(expert_backward<Host, BFloat16, Ffn<moe::SwiGlu>>)->Apply(shapes);
+MOE_BENCHMARK(expert_forward, float, Ffn<moe::Relu>)->Apply(shapes);
+MOE_BENCHMARK(expert_forward, float, Ffn<moe::Gelu>)->Apply(shapes);
+MOE_BENCHMARK(expert_forward, float, Ffn<moe::SwiGlu>)->Apply(shapes);
+MOE_BENCHMARK(expert_forward, float, Ffn<moe::GeGlu>)->Apply(shapes);
+MOE_BENCHMARK(expert_forward, float, Ffn<moe::ClampedGlu, with_bias>)->Apply(shapes);
+MOE_BENCHMARK(expert_forward, BFloat16, Ffn<moe::SwiGlu>)->Apply(shapes);
+MOE_BENCHMARK(expert_backward, float, Ffn<moe::Relu>)->Apply(shapes);
+MOE_BENCHMARK(expert_backward, float, Ffn<moe::Gelu>)->Apply(shapes);
+MOE_BENCHMARK(expert_backward, float, Ffn<moe::SwiGlu>)->Apply(shapes);
+MOE_BENCHMARK(expert_backward, float, Ffn<moe::GeGlu>)->Apply(shapes);
+MOE_BENCHMARK(expert_backward, float, Ffn<moe::ClampedGlu, with_bias>)->Apply(shapes);
+MOE_BENCHMARK(expert_backward, BFloat16, Ffn<moe::SwiGlu>)->Apply(shapes);
 
 }  // namespace
 }  // namespace moe_bench
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv);
+}

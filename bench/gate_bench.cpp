@@ -1,8 +1,6 @@
 // Gates: tokens -> logits, and the gradient's way back to tokens and weights.
-#include <moe/moe.hpp>
-
 #include "data.hpp"
-#include "space.hpp"
+#include "main.hpp"
 #include "timer.hpp"
 
 namespace moe_bench {
@@ -66,10 +64,7 @@ template <class ExecT, class GateT>
 void gate_forward(benchmark::State& state)
 {
   GateCase<ExecT, GateT> work(state.range(0), state.range(1), state.range(2));
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
-    work.forward();
-  }
+  measure(state, work.exec(), [&] { work.forward(); });
   state.counters["tokens/s"] = per_second(static_cast<double>(state.range(0)));
 }
 
@@ -77,10 +72,7 @@ template <class ExecT, class GateT>
 void gate_backward(benchmark::State& state)
 {
   GateCase<ExecT, GateT> work(state.range(0), state.range(1), state.range(2));
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
-    work.backward();
-  }
+  measure(state, work.exec(), [&] { work.backward(); });
   state.counters["tokens/s"] = per_second(static_cast<double>(state.range(0)));
 }
 
@@ -90,16 +82,19 @@ void shapes(benchmark::internal::Benchmark* b)
   b->Unit(benchmark::kMicrosecond);
 }
 
-BENCHMARK(gate_forward<moe::Host, moe::LinearGate>)->Apply(shapes);
-BENCHMARK(gate_forward<moe::Host, moe::BiasedLinearGate>)->Apply(shapes);
-BENCHMARK(gate_forward<moe::Host, moe::LowRankGate>)->Apply(shapes);
-BENCHMARK(gate_forward<moe::Host, moe::CosineGate>)->Apply(shapes);
-BENCHMARK(gate_backward<moe::Host, moe::LinearGate>)->Apply(shapes);
-BENCHMARK(gate_backward<moe::Host, moe::BiasedLinearGate>)->Apply(shapes);
-BENCHMARK(gate_backward<moe::Host, moe::LowRankGate>)->Apply(shapes);
-BENCHMARK(gate_backward<moe::Host, moe::CosineGate>)->Apply(shapes);
+MOE_BENCHMARK(gate_forward, moe::LinearGate)->Apply(shapes);
+MOE_BENCHMARK(gate_forward, moe::BiasedLinearGate)->Apply(shapes);
+MOE_BENCHMARK(gate_forward, moe::LowRankGate)->Apply(shapes);
+MOE_BENCHMARK(gate_forward, moe::CosineGate)->Apply(shapes);
+MOE_BENCHMARK(gate_backward, moe::LinearGate)->Apply(shapes);
+MOE_BENCHMARK(gate_backward, moe::BiasedLinearGate)->Apply(shapes);
+MOE_BENCHMARK(gate_backward, moe::LowRankGate)->Apply(shapes);
+MOE_BENCHMARK(gate_backward, moe::CosineGate)->Apply(shapes);
 
 }  // namespace
 }  // namespace moe_bench
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv);
+}

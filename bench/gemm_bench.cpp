@@ -1,8 +1,6 @@
-// The space's products: dense, and over the rows of each expert; the library's own and a CBLAS's.
-#include <moe/moe.hpp>
-
+// The space's products: dense, and over the rows of each expert; the library's own and a BLAS's.
 #include "data.hpp"
-#include "space.hpp"
+#include "main.hpp"
 #include "timer.hpp"
 
 namespace moe_bench {
@@ -23,8 +21,7 @@ void gemm(benchmark::State& state)
   auto const a = uniform_tensor<T>(space.exec(), n, n, 1),
              b = uniform_tensor<T>(space.exec(), n, n, 2);
   auto c       = uniform_tensor<T>(space.exec(), n, n, 3);
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, space.exec());
+  measure(state, space.exec(), [&] {
     moe::gemm(space.exec(),
               Transpose::no,
               a.view(),
@@ -32,8 +29,20 @@ void gemm(benchmark::State& state)
               b.view(),
               moe::Result::overwrite,
               c.view());
-  }
+  });
   state.counters["FLOP/s"] = per_second(flops(n, n, n));
+}
+
+// One call for all experts; cuBLAS has to be called for each.
+template <Products ProductsV, class ExecT, class Product>
+void each_call([[maybe_unused]] ExecT const& exec,
+               moe::RowGroups<ExecT> const& groups,
+               Product const& product)
+{
+#if defined(__CUDACC__)
+  if (ProductsV == Products::blas) { return moe::for_each_expert(exec, groups, product); }
+#endif
+  product(groups);
 }
 
 // E experts with `rows` rows each, (K) -> (N).
@@ -55,15 +64,15 @@ void grouped(benchmark::State& state)
       offsets.const_view(), {}, E * rows, 0, static_cast<moe::Id>(E)};
   moe::IndexedRows<T, ExecT> const a_rows{a.const_view(), {}}, c_rows{c.const_view(), {}};
   moe::View<T, 3, ExecT> const weights(w.view().data_handle(), E, N, K);
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, exec);
+  auto const product = [&](moe::RowGroups<ExecT> const& some) {
     if constexpr (OfWeights) {
-      moe::grouped_gemm_weights(exec, groups, c_rows, a_rows, weights);
+      moe::grouped_gemm_weights(exec, some, c_rows, a_rows, weights);
     } else {
-      moe::grouped_gemm_rows(
-          exec, groups, a_rows, Transpose::yes, weights, moe::View<T const, 2, ExecT>{}, c.view());
+      moe::View<T const, 2, ExecT> const no_bias;
+      moe::grouped_gemm_rows(exec, some, a_rows, Transpose::yes, weights, no_bias, c.view());
     }
-  }
+  };
+  measure(state, exec, [&] { each_call<ProductsV>(exec, groups, product); });
   state.counters["FLOP/s"] = per_second(flops(E * rows, N, K));
 }
 template <class ExecT, class T, Products ProductsV>
@@ -87,24 +96,31 @@ void by_expert(benchmark::internal::Benchmark* b)
   b->UseManualTime()->Unit(benchmark::kMicrosecond);
 }
 
-using moe::BFloat16, moe::Host;
+using moe::BFloat16;
 
-BENCHMARK(gemm<Host, float, Products::own>)->Apply(square);
-BENCHMARK(gemm<Host, double, Products::own>)->Apply(square);
-BENCHMARK(gemm<Host, moe::Half, Products::own>)->Apply(square);
-BENCHMARK(gemm<Host, BFloat16, Products::own>)->Apply(square);
-BENCHMARK(grouped_rows<Host, float, Products::own>)->Apply(by_expert);
-BENCHMARK(grouped_rows<Host, BFloat16, Products::own>)->Apply(by_expert);
-BENCHMARK(grouped_weights<Host, float, Products::own>)->Apply(by_expert);
-BENCHMARK(grouped_weights<Host, BFloat16, Products::own>)->Apply(by_expert);
-#if defined(MOE_WITH_CBLAS)
-BENCHMARK(gemm<Host, float, Products::blas>)->Apply(square);
-BENCHMARK(gemm<Host, double, Products::blas>)->Apply(square);
-BENCHMARK(grouped_rows<Host, float, Products::blas>)->Apply(by_expert);
-BENCHMARK(grouped_weights<Host, float, Products::blas>)->Apply(by_expert);
+MOE_BENCHMARK(gemm, float, Products::own)->Apply(square);
+MOE_BENCHMARK(gemm, moe::Half, Products::own)->Apply(square);
+MOE_BENCHMARK(gemm, BFloat16, Products::own)->Apply(square);
+MOE_BENCHMARK(grouped_rows, float, Products::own)->Apply(by_expert);
+MOE_BENCHMARK(grouped_rows, BFloat16, Products::own)->Apply(by_expert);
+MOE_BENCHMARK(grouped_weights, float, Products::own)->Apply(by_expert);
+MOE_BENCHMARK(grouped_weights, BFloat16, Products::own)->Apply(by_expert);
+#if MOE_BENCH_HAS_DOUBLE
+MOE_BENCHMARK(gemm, double, Products::own)->Apply(square);
+#endif
+#if MOE_BENCH_HAS_BLAS
+MOE_BENCHMARK(gemm, float, Products::blas)->Apply(square);
+MOE_BENCHMARK(grouped_rows, float, Products::blas)->Apply(by_expert);
+MOE_BENCHMARK(grouped_weights, float, Products::blas)->Apply(by_expert);
+#endif
+#if MOE_BENCH_HAS_BLAS && MOE_BENCH_HAS_DOUBLE
+MOE_BENCHMARK(gemm, double, Products::blas)->Apply(square);
 #endif
 
 }  // namespace
 }  // namespace moe_bench
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv);
+}

@@ -6,6 +6,7 @@
 
 #include "dense.hpp"
 #include "layer_case.hpp"
+#include "main.hpp"
 
 namespace moe_bench {
 namespace {
@@ -83,20 +84,20 @@ void add(Shape const& full)
   }
 }
 
-}  // namespace
-}  // namespace moe_bench
-
-int main(int argc, char** argv)
+void add_all()
 {
-  using namespace moe_bench;
   add<2>(mixtral);
   add<4>(dbrx);
   add<8>(olmoe);
   add<8>(qwen3);
   add<8>(dsv3);
   add<8>(sonic7b);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) { return 1; }
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
+}
+
+}  // namespace
+}  // namespace moe_bench
+
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv, &moe_bench::add_all);
 }

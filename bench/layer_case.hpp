@@ -1,8 +1,6 @@
 #pragma once
 // One layer with everything that its passes need, and the counters that compositions are compared
 // by.
-#include <moe/moe.hpp>
-
 #include "data.hpp"
 #include "shapes.hpp"
 #include "space.hpp"
@@ -10,34 +8,46 @@
 
 namespace moe_bench {
 
-template <class ExecT, class LayerT, class ExpertT>
+// Gradients are of the parameters' element type. GivenK > 0: a layer with GivenRouting<GivenK>,
+// whose ids and weights are those of a softmax over the GivenK largest of random logits.
+template <class ExecT, class T, int GivenK, class LayerT, class ExpertT>
 class LayerCase {
  public:
-  LayerCase(LayerT const& layer, ExpertT const&, Shape const& s, moe::Products products)
-      : layer_{layer}, shape_{s}, space_{products}
+  // `common`: how much alike tokens are, and so how far experts' loads differ (data.hpp)
+  LayerCase(
+      LayerT const& layer, ExpertT const&, Shape const& s, moe::Products products, float common)
+      : layer_{layer},
+        shape_{s},
+        space_{products},
+        params_{layer.template make_params<T>(
+            exec(), {.hidden = s.hidden, .experts = s.experts, .expert = {.ffn = s.ffn}})},
+        grads_{layer.template make_params<T>(exec(), params_.sizes())},
+        x_{uniform_tensor<T>(exec(), s.tokens, s.hidden, 2, common)},
+        dy_{uniform_tensor<T>(exec(), s.tokens, s.hidden, 4)},
+        y_{exec(), s.tokens, s.hidden},
+        dx_{exec(), s.tokens, s.hidden},
+        bytes_before_{space_.bytes_in_use()},
+        saved_{layer.template make_saved<T>(exec(), params_.sizes(), s.tokens)},
+        saved_bytes_{space_.bytes_in_use() - bytes_before_}
   {
-    auto const& exec = space_.exec();
-    params_          = layer_.template make_params<float>(
-        exec, {.hidden = s.hidden, .experts = s.experts, .expert = {.ffn = s.ffn}});
-    grads_ = layer_.template make_params<float>(exec, params_.sizes());
-    fill(exec, params_.flat(), 1, std::sqrt(3.f / static_cast<float>(s.hidden)));
-    x_                = uniform_tensor<float>(exec, s.tokens, s.hidden, 2, 0.5f);
-    dy_               = uniform_tensor<float>(exec, s.tokens, s.hidden, 4);
-    y_                = moe::Tensor<float, 2, ExecT>(exec, s.tokens, s.hidden);
-    dx_               = moe::Tensor<float, 2, ExecT>(exec, s.tokens, s.hidden);
-    auto const before = space_.bytes_in_use();
-    saved_            = layer_.template make_saved<float>(exec, params_.sizes(), s.tokens);
-    saved_bytes_      = space_.bytes_in_use() - before;
+    fill(exec(), params_.flat(), 1, std::sqrt(3.f / static_cast<float>(s.hidden)));
+    if constexpr (GivenK > 0) { give_routing(common); }
     forward();  // memory, caches and loads for the counters
   }
 
   [[nodiscard]] ExecT const& exec() const { return space_.exec(); }
 
-  void forward() { layer_.forward(exec(), params_, x_.const_view(), y_.view(), saved_); }
+  void forward() { layer_.forward(exec(), params_, input(), y_.view(), saved_); }
   void backward()
   {
-    layer_.backward(
-        exec(), params_, saved_, x_.const_view(), dy_.const_view(), grads_.view(), dx_.view());
+    layer_.backward(exec(),
+                    params_,
+                    saved_,
+                    input(),
+                    dy_.const_view(),
+                    grads_.view(),
+                    dx_.view(),
+                    d_given_weight_.view());
   }
 
   // Of the forward pass's products of the experts' rows that were kept; backward has twice as many.
@@ -52,9 +62,13 @@ class LayerCase {
   // Counters of a row that times forward and backward.
   void count(benchmark::State& state) const
   {
+    state.counters["tokens/s"] = per_second(static_cast<double>(shape_.tokens));
+    state.counters["FLOP/s"]   = per_second(3 * forward_flops());
+    count_load(state);
+  }
+  void count_load(benchmark::State& state) const
+  {
     auto const s                  = saved_.statistics(exec());
-    state.counters["tokens/s"]    = per_second(static_cast<double>(shape_.tokens));
-    state.counters["FLOP/s"]      = per_second(3 * forward_flops());
     state.counters["saved_bytes"] = bytes(saved_bytes_);
     state.counters["drop_rate"]   = s.dropped_fraction();
     state.counters["max/mean"]    = s.max_over_mean();
@@ -62,24 +76,54 @@ class LayerCase {
 
  private:
   using Params =
-      decltype(std::declval<LayerT>().template make_params<float>(std::declval<ExecT>(), {}));
+      decltype(std::declval<LayerT>().template make_params<T>(std::declval<ExecT>(), {}));
+
+  [[nodiscard]] typename LayerT::template Input<T, ExecT> input() const
+  {
+    typename LayerT::template Input<T, ExecT> in{.x = x_.const_view()};
+    if constexpr (GivenK > 0) {
+      in.given_expert = moe::View<moe::Id const, 2, ExecT>(
+          given_.expert.const_view().data_handle(), shape_.tokens, GivenK);
+      in.given_weight = moe::View<float const, 2, ExecT>(
+          given_.weight.const_view().data_handle(), shape_.tokens, GivenK);
+    }
+    return in;
+  }
+  void give_routing(float common)
+  {
+    index_t const tokens = shape_.tokens;
+    auto const logits    = uniform_tensor<float>(exec(), tokens, shape_.experts, 5, common);
+    given_               = moe::Routing<float, ExecT>(exec(), tokens, tokens * GivenK, GivenK);
+    d_given_weight_      = moe::Tensor<float, 2, ExecT>(exec(), tokens, GivenK);
+    moe::as_stage(moe::TopKSoftmax<GivenK>{})
+        .route(exec(),
+               moe::SelfCommunicator{},
+               moe::RoutingInput<float, ExecT>{tokens, shape_.experts},
+               logits.const_view(),
+               given_.view());
+  }
 
   LayerT layer_;
   Shape shape_;
   Space<ExecT> space_;  // before what lives in its memory
   Params params_, grads_;
-  moe::Tensor<float, 2, ExecT> x_, y_, dy_, dx_;
-  typename LayerT::template Saved<float, ExecT> saved_;
-  std::size_t saved_bytes_ = 0;
+  moe::Tensor<T, 2, ExecT> x_, dy_, y_, dx_;
+  moe::Routing<float, ExecT> given_;
+  moe::Tensor<float, 2, ExecT> d_given_weight_;
+  std::size_t bytes_before_;
+  typename LayerT::template Saved<T, ExecT> saved_;
+  std::size_t saved_bytes_;
 };
 
-template <class ExecT, class LayerT, class ExpertT>
-LayerCase<ExecT, LayerT, ExpertT> layer_case(LayerT const& layer,
-                                             ExpertT const& expert,
-                                             Shape const& s,
-                                             moe::Products products = moe::Products::automatic)
+template <class ExecT, class T = float, int GivenK = 0, class LayerT, class ExpertT>
+LayerCase<ExecT, T, GivenK, LayerT, ExpertT> layer_case(
+    LayerT const& layer,
+    ExpertT const& expert,
+    Shape const& s,
+    moe::Products products = moe::Products::automatic,
+    float common           = 0.5f)
 {
-  return {layer, expert, s, products};
+  return {layer, expert, s, products, common};
 }
 
 }  // namespace moe_bench

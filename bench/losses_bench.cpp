@@ -1,6 +1,5 @@
 // Losses: load and value, and the gradient with respect to the logits.
-#include <moe/moe.hpp>
-
+#include "main.hpp"
 #include "routing_case.hpp"
 #include "timer.hpp"
 
@@ -53,10 +52,7 @@ template <class ExecT, class LossT>
 void loss_value(benchmark::State& state)
 {
   LossCase<ExecT, LossT> work(state.range(0), state.range(1));
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.routing.exec());
-    work.forward();
-  }
+  measure(state, work.routing.exec(), [&] { work.forward(); });
   state.counters["tokens/s"] = per_second(static_cast<double>(state.range(0)));
 }
 
@@ -64,10 +60,7 @@ template <class ExecT, class LossT>
 void loss_backward(benchmark::State& state)
 {
   LossCase<ExecT, LossT> work(state.range(0), state.range(1));
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.routing.exec());
-    work.backward();
-  }
+  measure(state, work.routing.exec(), [&] { work.backward(); });
   state.counters["tokens/s"] = per_second(static_cast<double>(state.range(0)));
 }
 
@@ -77,18 +70,21 @@ void shapes(benchmark::internal::Benchmark* b)
   b->Unit(benchmark::kMicrosecond);
 }
 
-BENCHMARK(loss_value<moe::Host, moe::SwitchLoss>)->Apply(shapes);
-BENCHMARK(loss_value<moe::Host, moe::GShardLoss>)->Apply(shapes);
-BENCHMARK(loss_value<moe::Host, moe::MiniMindSequenceLoss>)->Apply(shapes);
-BENCHMARK(loss_value<moe::Host, moe::DeepSeekSequenceLoss>)->Apply(shapes);
-BENCHMARK(loss_value<moe::Host, moe::RouterZLoss>)->Apply(shapes);
-BENCHMARK(loss_backward<moe::Host, moe::SwitchLoss>)->Apply(shapes);
-BENCHMARK(loss_backward<moe::Host, moe::GShardLoss>)->Apply(shapes);
-BENCHMARK(loss_backward<moe::Host, moe::MiniMindSequenceLoss>)->Apply(shapes);
-BENCHMARK(loss_backward<moe::Host, moe::DeepSeekSequenceLoss>)->Apply(shapes);
-BENCHMARK(loss_backward<moe::Host, moe::RouterZLoss>)->Apply(shapes);
+MOE_BENCHMARK(loss_value, moe::SwitchLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_value, moe::GShardLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_value, moe::MiniMindSequenceLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_value, moe::DeepSeekSequenceLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_value, moe::RouterZLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_backward, moe::SwitchLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_backward, moe::GShardLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_backward, moe::MiniMindSequenceLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_backward, moe::DeepSeekSequenceLoss)->Apply(shapes);
+MOE_BENCHMARK(loss_backward, moe::RouterZLoss)->Apply(shapes);
 
 }  // namespace
 }  // namespace moe_bench
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv);
+}

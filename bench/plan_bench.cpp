@@ -1,6 +1,5 @@
 // The plan: ids and weights -> which assignment sits in which slot, by capacity policy.
-#include <moe/moe.hpp>
-
+#include "main.hpp"
 #include "routing_case.hpp"
 #include "timer.hpp"
 
@@ -18,8 +17,7 @@ void plan(benchmark::State& state)
   auto const slots =
       moe::slots_bound(CapacityT{}, moe::SlotLayout::compact, shape, T * RouterT::top_k);
   moe::RoutingPlan<ExecT> made(work.exec(), moe::SlotLayout::compact, E, T * RouterT::top_k, slots);
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
+  measure(state, work.exec(), [&] {
     moe::make_plan(work.exec(),
                    moe::SelfCommunicator{},
                    CapacityT{},
@@ -27,7 +25,7 @@ void plan(benchmark::State& state)
                    work.routing,
                    moe::View<float const, 1, ExecT>(row_max.view().data_handle(), T),
                    made);
-  }
+  });
   moe::Id dropped = 0;
   work.exec().copy_to_host(&dropped, made.dropped_count.view().data_handle(), sizeof(dropped));
   state.counters["drop_rate"] =
@@ -41,12 +39,15 @@ void shapes(benchmark::internal::Benchmark* b)
   b->Unit(benchmark::kMicrosecond);
 }
 
-BENCHMARK(plan<moe::Host, moe::Dropless>)->Apply(shapes);
-BENCHMARK(plan<moe::Host, moe::DropByPosition<>>)->Apply(shapes);
-BENCHMARK(plan<moe::Host, moe::DropByWeight<>>)->Apply(shapes);
-BENCHMARK(plan<moe::Host, moe::DropByTokenPriority<>>)->Apply(shapes);
+MOE_BENCHMARK(plan, moe::Dropless)->Apply(shapes);
+MOE_BENCHMARK(plan, moe::DropByPosition<>)->Apply(shapes);
+MOE_BENCHMARK(plan, moe::DropByWeight<>)->Apply(shapes);
+MOE_BENCHMARK(plan, moe::DropByTokenPriority<>)->Apply(shapes);
 
 }  // namespace
 }  // namespace moe_bench
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv)
+{
+  return moe_bench::run(argc, argv);
+}

@@ -4,6 +4,8 @@
   serial_against_batched.png   time and speed-up over the number of experts (dispatch_bench)
   of_dense.png                 layers' rates as fractions of a dense product's (layer_bench)
   policies_<shape>.png         time, drops, imbalance, bytes saved per composition (policies_bench)
+
+Results of the programs for Cuda become pictures of their own, in the folder cuda.
 """
 import argparse
 import collections
@@ -20,21 +22,22 @@ SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def read(paths):
-    """All measured rows, each with `key`, its name without Google Benchmark's suffixes, and `seconds`.
+    """Space -> its measured rows, each with `key`, its name without Google Benchmark's suffixes, and `seconds`.
 
     Of repetitions the median counts.
     """
-    rows = {}
+    spaces = collections.defaultdict(dict)
     for path in paths:
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
+        rows = spaces[report["context"].get("space", "Host")]
         for row in report["benchmarks"]:
             if row.get("error_occurred") or row.get("aggregate_name", "median") != "median":
                 continue
-            key = re.sub(r"/(manual_time|repeats:\d+|min_time:[\d.]+)", "", row["run_name"])
+            key = re.sub(r"/(manual_time|iterations:\d+|repeats:\d+|min_time:[\d.]+)", "", row["run_name"])
             if row["run_type"] == "aggregate" or key not in rows:
                 rows[key] = row | {"key": key, "seconds": row["real_time"] * SECONDS[row["time_unit"]]}
-    return list(rows.values())
+    return {space: list(rows.values()) for space, rows in spaces.items()}
 
 
 def save(figure, out, name):
@@ -82,11 +85,12 @@ def serial_against_batched(rows, out):
 def of_dense(rows, out):
     bars = collections.defaultdict(dict)  # what -> shape -> fraction
     for row in rows:
-        match = re.fullmatch(r"layer/([^/]+)/(\w+)", row["key"])
+        match = re.fullmatch(r"layer/([^/]+)/(?:(own|blas)|(serial|batched)/given)", row["key"])
         if match and "of_dense" in row:
-            shape, products = match.groups()
-            bars[f"forward, {products} products"][shape] = row["forward_of_dense"]
-            bars[f"forward and backward, {products} products"][shape] = row["of_dense"]
+            shape, products, dispatcher = match.groups()
+            what = f"{products} products" if products else dispatcher
+            bars[f"forward, {what}"][shape] = row["forward_of_dense"]
+            bars[f"forward and backward, {what}"][shape] = row["of_dense"]
     if not bars:
         return
     shapes = list(next(iter(bars.values())))
@@ -96,7 +100,7 @@ def of_dense(rows, out):
         at = [s + (i - (len(bars) - 1) / 2) * width for s in range(len(shapes))]
         axes.bar(at, [by_shape.get(s, 0) for s in shapes], width, label=what)
     axes.set_xticks(range(len(shapes)), shapes)
-    axes.set_xlabel("shape, scaled down")
+    axes.set_xlabel("shape (scaled down on Host)")
     axes.set_ylabel("layer FLOP/s / dense product FLOP/s")
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.grid(axis="y", alpha=0.3)
@@ -139,10 +143,11 @@ def main():
     parser.add_argument("json", nargs="+", type=pathlib.Path, help="results of --benchmark_out")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("pictures"), help="folder (default: pictures)")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = read(arguments.json)
-    for draw in (serial_against_batched, of_dense, policies):
-        draw(rows, arguments.out)
+    for space, rows in read(arguments.json).items():
+        out = arguments.out / "cuda" if space == "Cuda" else arguments.out
+        out.mkdir(parents=True, exist_ok=True)
+        for draw in (serial_against_batched, of_dense, policies):
+            draw(rows, out)
 
 
 if __name__ == "__main__":

@@ -45,15 +45,14 @@ void run_policies(benchmark::State& state,
                   Shape const& shape)
 {
   auto work = layer_case<ExecT>(layer, expert, shape, moe::Products::own);
-  for (auto _ : state) {
-    Timer<ExecT> const timer(state, work.exec());
+  measure(state, work.exec(), [&] {
     work.forward();
     work.backward();
-  }
+  });
   work.count(state);
 }
 
-template <class ExecT, class ExpertT>
+template <class ExpertT>
 void add_policies(Named<ExpertT> const& expert)
 {
   auto const for_each = [](auto const& policies, auto const& visit) {
@@ -70,7 +69,7 @@ void add_policies(Named<ExpertT> const& expert)
                                    dispatcher.name + '/' + expert.name + '/' + shape.name;
           benchmark::RegisterBenchmark(name.c_str(),
                                        [=, kernel = expert.policy](benchmark::State& state) {
-                                         run_policies<ExecT>(state, layer, kernel, shape);
+                                         run_policies<BenchSpace>(state, layer, kernel, shape);
                                        })
               ->UseManualTime()
               ->Unit(benchmark::kMillisecond);

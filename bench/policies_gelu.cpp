@@ -4,7 +4,7 @@ namespace moe_bench {
 
 void add_gelu_policies()
 {
-  add_policies<moe::Host>(MOE_BENCH_NAMED(moe::Ffn<moe::Gelu>));
+  add_policies(MOE_BENCH_NAMED(moe::Ffn<moe::Gelu>));
 }
 
 }  // namespace moe_bench

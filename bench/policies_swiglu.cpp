@@ -4,7 +4,7 @@ namespace moe_bench {
 
 void add_swiglu_policies()
 {
-  add_policies<moe::Host>(MOE_BENCH_NAMED(moe::Ffn<moe::SwiGlu>));
+  add_policies(MOE_BENCH_NAMED(moe::Ffn<moe::SwiGlu>));
 }
 
 }  // namespace moe_bench

@@ -1,6 +1,6 @@
 #pragma once
-// The shapes of published models, with hidden and ffn size divided so that a desktop's two cores
-// have them done in well under a second; experts and choices are theirs.
+// The shapes of published models. On Host hidden and ffn size are divided and tokens are fewer, so
+// that a desktop's two cores have them done in well under a second; experts and choices are theirs.
 #include <moe/core/view.hpp>
 
 namespace moe_bench {
@@ -10,18 +10,23 @@ struct Shape {
   moe::index_t hidden, ffn, experts;  // D, F, E
   int top_k;                          // K
   moe::index_t scale, tokens;         // what D and F are divided by; T
+  moe::index_t full_tokens = 0;       // T of the whole shape
 
   [[nodiscard]] constexpr Shape scaled() const
   {
     return {name, hidden / scale, ffn / scale, experts, top_k, 1, tokens};
   }
+  [[nodiscard]] constexpr Shape full() const
+  {
+    return {name, hidden, ffn, experts, top_k, 1, full_tokens};
+  }
 };
 
-inline constexpr Shape mixtral{"mixtral", 4096, 14336, 8, 2, 8, 512};
-inline constexpr Shape dbrx{"dbrx", 6144, 10752, 16, 4, 16, 128};
-inline constexpr Shape olmoe{"olmoe", 2048, 1024, 64, 8, 8, 256};
-inline constexpr Shape qwen3{"qwen3", 2048, 768, 128, 8, 8, 256};
-inline constexpr Shape dsv3{"dsv3", 7168, 2048, 256, 8, 32, 256};
-inline constexpr Shape sonic7b{"sonic7b", 1536, 256, 128, 8, 8, 512};
+inline constexpr Shape mixtral{"mixtral", 4096, 14336, 8, 2, 8, 512, 8192};
+inline constexpr Shape dbrx{"dbrx", 6144, 10752, 16, 4, 16, 128, 8192};
+inline constexpr Shape olmoe{"olmoe", 2048, 1024, 64, 8, 8, 256, 32768};
+inline constexpr Shape qwen3{"qwen3", 2048, 768, 128, 8, 8, 256, 32768};
+inline constexpr Shape dsv3{"dsv3", 7168, 2048, 256, 8, 32, 256, 8192};
+inline constexpr Shape sonic7b{"sonic7b", 1536, 256, 128, 8, 8, 512, 24576};
 
 }  // namespace moe_bench

@@ -1,11 +1,15 @@
 #pragma once
-// The time of one iteration, reported by hand so that every space can measure in its own way:
-// here by a steady clock, with the space waited for at both ends.
+// The time of one iteration, reported by hand so that every space can measure in its own way: Host
+// by a steady clock, with the space waited for at both ends, Cuda by events on its stream.
 #include <chrono>
+#include <cstddef>
 
 #include <benchmark/benchmark.h>
 
-#include <moe/exec/execution_space.hpp>
+#include "space.hpp"
+#if defined(__CUDACC__)
+#include "event.cuh"
+#endif
 
 namespace moe_bench {
 
@@ -26,18 +30,47 @@ inline double seconds(TimePoint from, TimePoint to)
 template <moe::ExecutionSpace ExecT>
 class Timer {
  public:
-  Timer(benchmark::State& state, ExecT const& exec) : state_{state}, exec_{exec}, start_{now(exec)}
-  {
-  }
-  Timer(Timer const&)            = delete;
-  Timer& operator=(Timer const&) = delete;
-  ~Timer() { state_.SetIterationTime(seconds(start_, now(exec_))); }
+  explicit Timer(ExecT const& exec) : exec_{exec}, start_{now(exec)} {}
+  [[nodiscard]] double stop() const { return seconds(start_, now(exec_)); }
 
  private:
-  benchmark::State& state_;
   ExecT const& exec_;
   TimePoint start_;
 };
+
+#if defined(__CUDACC__)
+template <>
+class Timer<moe::Cuda> {
+ public:
+  explicit Timer(moe::Cuda const& exec) : exec_{exec}
+  {
+    exec.synchronize();
+    start_.record(exec);
+  }
+  [[nodiscard]] double stop() const
+  {
+    stop_.record(exec_);
+    return stop_.seconds_since(start_);
+  }
+
+ private:
+  moe::Cuda const& exec_;
+  Event start_, stop_;
+};
+#endif
+
+// A row: `work` once for memory, caches and a GPU's kernels, which load at their first launch, then
+// once per iteration, timed from an idle space.
+template <moe::ExecutionSpace ExecT, class Work>
+void measure(benchmark::State& state, ExecT const& exec, Work const& work)
+{
+  work();
+  for (auto _ : state) {
+    Timer<ExecT> const timer(exec);
+    work();
+    state.SetIterationTime(timer.stop());
+  }
+}
 
 // Sizes and rates as counters.
 inline benchmark::Counter per_second(double amount)

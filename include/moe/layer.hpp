@@ -46,7 +46,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   {
     static_assert(Stages::template fits<T, ExecT>);
     exec.enter("moe::Layer::forward");
-    check_forward(in, params, y, "moe::Layer::forward", &saved);
+    check_forward(exec, in, params, y, "moe::Layer::forward", &saved);
     auto addend = make_addend(exec, in.x);
 
     saved.filled = false;
@@ -73,7 +73,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   {
     static_assert(Stages::template fits<T, ExecT>);
     exec.enter("moe::Layer::backward");
-    check_backward(params, saved, in, dy, grads, dx, d_given_weight);
+    check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved);  // all memory, before the first write
     auto const rows = saved.to_dispatch(in.x);
 
@@ -97,7 +97,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   {
     static_assert(Stages::template fits<T, ExecT>);
     exec.enter("moe::Layer::evaluate");
-    check_forward(in, params, y, "moe::Layer::evaluate");
+    check_forward(exec, in, params, y, "moe::Layer::evaluate");
     auto const sizes = params.layout();
     auto addend      = make_addend(exec, in.x);
     auto routed      = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
@@ -115,7 +115,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                           std::type_identity_t<Input<T, ExecT>> const& in,
                           View<T, 2, ExecT> y) const
   {
-    check_forward(in, params, y, "moe::Layer::forward");
+    check_forward(exec, in, params, y, "moe::Layer::forward");
     auto saved =
         Stages::template make_saved<T>(exec, params.layout(), in.x.extent(0), in.sequences);
     forward(exec, params, in, y, saved);

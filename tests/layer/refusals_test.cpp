@@ -166,6 +166,9 @@ void add_forward(Table& table, World& w)
   input(
       shape, "x too narrow", "x columns is 7", "hidden (8)", [=](Input& i) { i.x = at(x, T, 7); });
   input(value, "x null", "x is null", "96 elements", [](Input& i) { i.x = at(nullptr, T, D); });
+  input(value, "x misaligned", "x is misaligned by 1", "aligned to 4 bytes", [=](Input& i) {
+    i.x = at(reinterpret_cast<float const*>(reinterpret_cast<char const*>(x) + 1), T, D);
+  });
   input(value, "x of negative rows", "tokens is -12", "at least 0", [=](Input& i) {
     i.x = at(x, -T, D);
   });

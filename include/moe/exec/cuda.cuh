@@ -17,10 +17,15 @@ namespace moe {
 struct CudaOptions {
   CudaResource* resource = nullptr;  // null: a pool of its own; the caller's must outlive it
   Products products      = Products::automatic;
+  // The layer's entries ask the driver whose memory each argument names, about a microsecond each;
+  // without, a wrong pointer is an illegal access in some kernel, which loses the process's
+  // context.
+  bool check_pointers = true;
 };
 
 // A handle: copies share stream, memory and library handles. Work of one handle is ordered by its
-// stream; use one from one thread at a time. The device is the one that is current when it is made.
+// stream; use one from one thread at a time. The device is the one that is current when it is made,
+// and must be current whenever the handle is used.
 class Cuda {
  public:
   using team_type = WarpTeam;
@@ -37,13 +42,32 @@ class Cuda {
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
   [[nodiscard]] int device() const { return state_->device; }
   [[nodiscard]] int multiprocessors() const { return state_->multiprocessors; }
+  // Compute capability 9.0, for which a program may have kernels of its own (sm_90a).
+  [[nodiscard]] bool hopper() const { return state_->hopper; }
   [[nodiscard]] Products products() const { return state_->products; }
   [[nodiscard]] CudaResource& resource() const { return *state_->resource; }
   // cuBLAS on this stream.
-  [[nodiscard]] cublasHandle_t cublas() const { return state_->cublas(stream_); }
+  [[nodiscard]] cublasHandle_t cublas() const
+  {
+    if (state_->blas == nullptr) {  // making it asks for memory, which would break a capture
+      refuse_capture("moe::Cuda::cublas",
+                     "the cuBLAS handle",
+                     "not made yet",
+                     "made before a capture: run a step first");
+    }
+    return state_->cublas(stream_);
+  }
+  // Whether the stream is being captured into a graph.
+  [[nodiscard]] bool capturing() const
+  {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    MOE_CUDA_TRY(cudaStreamIsCapturing(stream_, &status));
+    return status != cudaStreamCaptureStatusNone;
+  }
 
   [[nodiscard]] void* allocate(std::size_t bytes) const
   {
+    check_resource("moe::Cuda::allocate");
     try {
       return state_->resource->allocate(bytes, stream_);
     } catch (std::bad_alloc const&) {
@@ -60,12 +84,23 @@ class Cuda {
 
   void copy_from_host(void* to, void const* from, std::size_t bytes) const
   {
+    refuse_capture("moe::Cuda::copy_from_host",
+                   "the stream",
+                   "being captured into a graph",
+                   "free: a replay would read the program's memory as it is then");
     copy(to, from, bytes, cudaMemcpyHostToDevice);
   }
+  // These two wait for the device.
   void copy_to_host(void* to, void const* from, std::size_t bytes) const
   {
+    refuse_to_wait("moe::Cuda::copy_to_host");
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
-    synchronize();  // the caller reads `to` next
+    MOE_CUDA_TRY(cudaStreamSynchronize(stream_));  // the caller reads `to` next
+  }
+  void synchronize() const
+  {
+    refuse_to_wait("moe::Cuda::synchronize");
+    MOE_CUDA_TRY(cudaStreamSynchronize(stream_));
   }
   void copy(void* to, void const* from, std::size_t bytes) const
   {
@@ -102,27 +137,61 @@ class Cuda {
   };
   [[nodiscard]] Mark mark() const { return Mark(stream_); }
   void wait(Mark const& m) const { MOE_CUDA_TRY(cudaStreamWaitEvent(stream_, m.event())); }
-  // An error that somebody's earlier call left pending is neither taken off the record nor reported
-  // as ours.
+
+  // Before any work: an error that somebody's earlier call left pending, another current device,
+  // and a capture that the memory resource would break are refused.
   void enter(char const* operation) const
   {
+    if (state_ == nullptr) {
+      throw StateError(operation, "the Cuda handle", "empty", "made, and not moved from");
+    }
     cudaError_t const pending = cudaPeekAtLastError();
-    if (pending == cudaSuccess) { return; }
-    throw CudaError(operation,
-                    "an error of an earlier CUDA call",
-                    cudaGetErrorName(pending),
-                    "handled first: cudaGetLastError() takes it off the record");
+    if (pending != cudaSuccess) { detail::refuse_pending(pending, operation); }
+    int current = 0;
+    MOE_CUDA_TRY(cudaGetDevice(&current));
+    if (current != device()) {
+      throw StateError(
+          operation,
+          "the current device",
+          detail::text_of(current),
+          detail::joined({"the Cuda handle's (", detail::text_of(device()), "): cudaSetDevice"}));
+    }
+    check_resource(operation);
   }
-  void synchronize() const { MOE_CUDA_TRY(cudaStreamSynchronize(stream_)); }
+  // Memory that a kernel of this device can be given: its own, managed or pinned. `field` in two
+  // parts, as the layer's checks have it.
+  void check_pointer(Check const& check, char const* kind, char const* field, void const* p) const
+  {
+    if (!state_->check_pointers) { return; }
+    cudaPointerAttributes at{};
+    MOE_CUDA_TRY(cudaPointerGetAttributes(&at, p));
+    // What a graph under capture allocates is not there before it is launched.
+    if (at.type == cudaMemoryTypeUnregistered && !capturing()) {
+      check.fail<ValueError>(detail::joined({kind, field}),
+                             "host memory",
+                             "memory that the GPU can use, since its view is one of moe::Cuda");
+    }
+    if (at.type == cudaMemoryTypeDevice && at.device != device()) {
+      check.fail<ValueError>(
+          detail::joined({kind, field}),
+          detail::joined({"memory of device ", detail::text_of(at.device)}),
+          detail::joined({"memory of the Cuda handle's (", detail::text_of(device()), ")"}));
+    }
+  }
 
  private:
   struct nullptr_t {};
   struct State {
-    explicit State(CudaOptions const& options) : products{options.products}
+    explicit State(CudaOptions const& options)
+        : products{options.products}, check_pointers{options.check_pointers}
     {
       MOE_CUDA_TRY(cudaGetDevice(&device));
       MOE_CUDA_TRY(
           cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+      int major = 0, minor = 0;
+      MOE_CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+      MOE_CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+      hopper = major == 9 && minor == 0;
       if (options.resource == nullptr) { pool = std::make_unique<CudaPool>(device); }
       resource = options.resource != nullptr ? options.resource : pool.get();
     }
@@ -158,8 +227,10 @@ class Cuda {
     }
 
     Products products;
+    bool check_pointers;
     int device          = 0;
     int multiprocessors = 0;
+    bool hopper         = false;
     std::unique_ptr<CudaPool> pool;
     CudaResource* resource = nullptr;
     std::vector<cudaStream_t> streams, lanes;
@@ -174,6 +245,32 @@ class Cuda {
   void copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) const
   {
     if (bytes > 0) { MOE_CUDA_TRY(cudaMemcpyAsync(to, from, bytes, kind, stream_)); }
+  }
+
+  // Refused before the call that would end the capture with an error: the caller's capture goes on.
+  void refuse_capture(char const* operation,
+                      char const* field,
+                      char const* value,
+                      char const* limit) const
+  {
+    if (capturing()) { throw StateError(operation, field, value, limit); }
+  }
+  void refuse_to_wait(char const* operation) const
+  {
+    refuse_capture(operation,
+                   "the stream",
+                   "being captured into a graph",
+                   "free where the host waits for the device: for statistics and losses, for a "
+                   "capacity that depends on loads, for SerialDispatcher's row counts on cuBLAS");
+  }
+  void check_resource(char const* operation) const
+  {
+    if (state_->resource->capturable()) { return; }
+    refuse_capture(
+        operation,
+        "the memory resource",
+        "not capturable",
+        "capturable() while the stream is being captured into a graph, as moe::CudaPool");
   }
 
   std::shared_ptr<State> state_;

@@ -7,90 +7,129 @@
 
 namespace moe::detail {
 
-// The memory of one view, under its name: "x", "w_in", "gradient of " "w_in".
-struct Span {
-  char const* kind;
-  char const* name;
-  std::uintptr_t begin = 0, end = 0;
+// The views that a call was given, as plain data: so the checks below are compiled once, whatever
+// the layer is composed of. A view's full name is kind + name: "gradient of " + "w_in".
+class ViewList {
+ public:
+  struct Entry {
+    char const* kind;
+    char const* name;
+    std::uintptr_t begin, end;  // its memory; both 0 for a null pointer
+    int rank;
+    Array<index_t, 3> extent;
+    std::size_t alignment;  // of its elements
+  };
+  static constexpr int capacity = 96;
 
   template <class V>
-  Span(char const* of_kind, char const* of_name, V const& v) : kind{of_kind}, name{of_name}
+  void add(char const* kind, char const* name, V const& v)
   {
-    if (v.data_handle() == nullptr) { return; }
-    begin = reinterpret_cast<std::uintptr_t>(v.data_handle());
-    end   = begin + static_cast<std::uintptr_t>(v.size()) * sizeof(typename V::value_type);
+    static_assert(V::rank <= 3);
+    using T = typename V::value_type;
+    push(kind, name, v.data_handle(), {V::rank, sizeof(T), alignof(T)}, v.extents().begin());
   }
+  // Every view of a struct of parameters.
+  template <class ParamsT>
+  void add_params(char const* kind, ParamsT const& params)
+  {
+    params.for_each(
+        [&](char const* name, auto const& view, auto const&) { add(kind, name, view); });
+  }
+
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] Entry const& operator[](int i) const { return entries_[i]; }
+
+ private:
+  struct Kind {
+    int rank;
+    std::size_t bytes, alignment;  // of an element
+  };
+  [[gnu::noinline]] void push(
+      char const* kind, char const* name, void const* data, Kind of, index_t const* extent)
+  {
+    Check{"moe::Layer"}.at_most("views of one call", size_ + 1, "what is checked", capacity);
+    auto const begin = reinterpret_cast<std::uintptr_t>(data);
+    Entry e{kind, name, begin, begin, of.rank, {}, of.alignment};
+    std::size_t bytes = begin != 0 ? of.bytes : 0;
+    for (int r = 0; r < of.rank; ++r) {
+      e.extent[r] = extent[r];
+      bytes *= static_cast<std::size_t>(extent[r]);
+    }
+    e.end += bytes;
+    entries_[size_++] = e;
+  }
+
+  Array<Entry, capacity> entries_;
+  int size_ = 0;
 };
 
-inline void no_overlap(Check const& check, Span const& out, Span const& other)
+// Every output lies beside all inputs and the outputs before it. There is no in-place form: x is
+// still read where y, or dx, is written.
+inline void check_aliases(Check const& check, ViewList const& outputs, ViewList const& inputs)
 {
-  if (out.begin < other.end && other.begin < out.end) {
-    check.fail<AliasError>(std::string(out.kind) + out.name,
-                           std::string("overlapping ") + other.kind + other.name,
-                           "memory of its own");
+  auto const apart = [&](ViewList::Entry const& out, ViewList::Entry const& other) {
+    if (out.begin < other.end && other.begin < out.end) {
+      check.fail<AliasError>(joined({out.kind, out.name}),
+                             joined({"overlapping ", other.kind, other.name}),
+                             "memory of its own");
+    }
+  };
+  for (int i = 0; i < outputs.size(); ++i) {
+    for (int j = 0; j < inputs.size(); ++j) {
+      apart(outputs[i], inputs[j]);
+    }
+    for (int j = 0; j < i; ++j) {
+      apart(outputs[i], outputs[j]);
+    }
   }
 }
 
-// Every output lies beside all inputs and the outputs before it; each argument is a function that
-// visits spans. There is no in-place form: x is still read where y, or dx, is written.
-template <class OutputsT, class InputsT>
-void check_aliases(Check const& check, OutputsT const& outputs, InputsT const& inputs)
+inline void check_alignment(Check const& check, ViewList::Entry const& v)
 {
-  int at = 0;
-  outputs([&](Span const& out) {
-    inputs([&](Span const& in) { no_overlap(check, out, in); });
-    int before = 0;
-    outputs([&](Span const& other) {
-      if (before++ < at) { no_overlap(check, out, other); }
-    });
-    ++at;
-  });
+  if (v.begin % v.alignment != 0) {
+    check.fail<ValueError>(
+        joined({v.kind, v.name}),
+        joined({"misaligned by ", text_of(v.begin % v.alignment)}),
+        joined({"aligned to ", text_of(v.alignment), " bytes, as its elements"}));
+  }
 }
 
-template <class T, class ExecT, class ParamsT, class Visit>
-void visit_inputs(LayerInput<T, ExecT> const& in, ParamsT const& params, Visit const& visit)
+// Every view that is not empty starts where its elements may, and in memory of the space where the
+// space can tell.
+template <class ExecT>
+void check_memory(Check const& check, [[maybe_unused]] ExecT const& exec, ViewList const& views)
 {
-  visit(Span("", "x", in.x));
-  visit(Span("", "mask", in.mask));
-  visit(Span("", "step", in.step));
-  visit(Span("", "given_expert", in.given_expert));
-  visit(Span("", "given_weight", in.given_weight));
-  params.for_each(
-      [&](char const* name, auto const& view, auto const&) { visit(Span("", name, view)); });
-}
-
-// Every view of `given` has the extents that `sizes` asks for and a pointer. `kind`: as Span's.
-template <class ParamsT, class T, class ExecT, class SizesT>
-void check_params(Check const& check,
-                  char const* kind,
-                  ParamsT const& given,
-                  SizesT const& sizes,
-                  Carver<T, ExecT> counter)
-{
-  struct Extents {
-    index_t at[3];
-  };
-  std::array<Extents, 64> expected{};
-  std::size_t n = 0;
-  ParamsT::carve(counter, sizes).for_each([&]<class V>(char const*, V const& view, auto const&) {
-    check.at_most("views of parameters", static_cast<index_t>(n), "what is checked", 63);
-    auto& e = expected[n++];
-    for (int r = 0; r < V::rank; ++r) {
-      e.at[r] = view.extent(r);
+  for (int i = 0; i < views.size(); ++i) {
+    auto const& v = views[i];
+    if (v.begin == v.end) { continue; }
+    check_alignment(check, v);
+    if constexpr (requires { exec.check_pointer(check, v.kind, v.name, nullptr); }) {
+      exec.check_pointer(check, v.kind, v.name, reinterpret_cast<void const*>(v.begin));
     }
-  });
-  n = 0;
-  given.for_each([&]<class V>(char const* name, V const& view, auto const&) {
-    auto const& e = expected[n++];
-    for (int r = 0; r < V::rank; ++r) {
-      if (view.extent(r) != e.at[r]) {
-        check.fail<ShapeError>(std::string(kind) + name + " extent " + std::to_string(r),
-                               view.extent(r),
-                               "what the layer's sizes give (" + std::to_string(e.at[r]) + ")");
+  }
+}
+
+// Every view from `first` on has the extents of its like in `expected` and a pointer.
+inline void check_params(Check const& check,
+                         ViewList const& given,
+                         int first,
+                         ViewList const& expected)
+{
+  for (int i = 0; i < expected.size(); ++i) {
+    auto const& is      = given[first + i];
+    auto const& must_be = expected[i];
+    index_t elements    = 1;
+    for (int r = 0; r < is.rank; ++r) {
+      if (is.extent[r] != must_be.extent[r]) {
+        check.fail<ShapeError>(
+            joined({is.kind, is.name, " extent ", text_of(r)}),
+            is.extent[r],
+            joined({"what the layer's sizes give (", text_of(must_be.extent[r]), ")"}));
       }
+      elements *= is.extent[r];
     }
-    check.not_null((std::string(kind) + name).c_str(), view);
-  });
+    check.not_null({is.kind, is.name}, elements, is.begin == 0);
+  }
 }
 
 template <class SizesT>
@@ -140,17 +179,12 @@ void check_input(
   }
 }
 
+// y, dy or dx (T, D) beside x (T, D).
 template <class ViewT, class XT>
 void check_output(Check const& check, char const* name, ViewT const& y, XT const& x)
 {
-  auto const same = [&](char const* extent, index_t is, char const* other, index_t limit) {
-    if (is != limit) {
-      check.fail<ShapeError>(
-          std::string(name) + extent, is, std::string(other) + " (" + std::to_string(limit) + ")");
-    }
-  };
-  same(" rows", y.extent(0), "tokens", x.extent(0));
-  same(" columns", y.extent(1), "hidden", x.extent(1));
+  check.equal({name, " rows"}, y.extent(0), "tokens", x.extent(0));
+  check.equal({name, " columns"}, y.extent(1), "hidden", x.extent(1));
   check.not_null(name, y);
 }
 
@@ -167,7 +201,7 @@ void check_saved(Check const& check,
 {
   auto const same = [&](char const* field, index_t was, index_t is) {
     if (was != is) {
-      check.fail<StateError>(field, was, "made for this call's " + std::to_string(is));
+      check.fail<StateError>(field, was, joined({"made for this call's ", text_of(is)}));
     }
   };
   same("saved tokens", saved.tokens, tokens);

@@ -157,23 +157,26 @@ class LayerPolicies
   }
 
   template <class ExecT, class T>
-  void check_forward(LayerInput<T, ExecT> const& in,
+  void check_forward(ExecT const& exec,
+                     LayerInput<T, ExecT> const& in,
                      Params<T const, ExecT> const& params,
                      View<T, 2, ExecT> y,
                      char const* operation,
                      Saved<T, ExecT> const* saved = nullptr) const
   {
     Check const check{operation, dispatcher_.communicator().rank()};
-    check_call(check, in, params, saved);
+    auto const inputs = check_call(check, in, params, saved);
     detail::check_output(check, "y", y, in.x);
-    detail::check_aliases(
-        check,
-        [&](auto const& visit) { visit(detail::Span("", "y", y)); },
-        [&](auto const& visit) { detail::visit_inputs(in, params, visit); });
+    detail::ViewList outputs;
+    outputs.add("", "y", y);
+    detail::check_aliases(check, outputs, inputs);
+    detail::check_memory(check, exec, outputs);
+    detail::check_memory(check, exec, inputs);
   }
 
   template <class ExecT, class T, class G>
-  void check_backward(Params<T const, ExecT> const& params,
+  void check_backward(ExecT const& exec,
+                      Params<T const, ExecT> const& params,
                       Saved<T, ExecT> const& saved,
                       LayerInput<T, ExecT> const& in,
                       View<T const, 2, ExecT> dy,
@@ -182,8 +185,13 @@ class LayerPolicies
                       View<accumulator_t<T>, 2, ExecT> d_given_weight) const
   {
     Check const check{"moe::Layer::backward", dispatcher_.communicator().rank()};
-    check_call(check, in, params, &saved);
-    detail::check_params(check, "gradient of ", grads, params.layout(), Carver<G, ExecT>{});
+    auto inputs = check_call(check, in, params, &saved);
+    detail::ViewList outputs;
+    outputs.add("", "dx", dx);
+    outputs.add("", "d_given_weight", d_given_weight);
+    int const first = outputs.size();
+    outputs.add_params("gradient of ", grads);
+    detail::check_params(check, outputs, first, expected<T, ExecT>(params.layout()));
     check.that<StateError>(
         saved.filled, "saved", "not filled", "filled by forward before backward");
     detail::check_output(check, "dy", dy, in.x);
@@ -194,19 +202,10 @@ class LayerPolicies
       check.equal("d_given_weight columns", d_given_weight.extent(1), "top_k", top_k);
       check.not_null("d_given_weight", d_given_weight);
     }
-    detail::check_aliases(
-        check,
-        [&](auto const& visit) {
-          visit(detail::Span("", "dx", dx));
-          visit(detail::Span("", "d_given_weight", d_given_weight));
-          grads.for_each([&](char const* name, auto const& view, auto const&) {
-            visit(detail::Span("gradient of ", name, view));
-          });
-        },
-        [&](auto const& visit) {
-          visit(detail::Span("", "dy", dy));
-          detail::visit_inputs(in, params, visit);
-        });
+    inputs.add("", "dy", dy);
+    detail::check_aliases(check, outputs, inputs);
+    detail::check_memory(check, exec, outputs);
+    detail::check_memory(check, exec, inputs);
   }
 
   template <class Visit>
@@ -251,11 +250,21 @@ class LayerPolicies
     });
     (void)checked_mul(check.operation, "tokens x hidden", tokens, sizes.hidden);
   }
+  // The parameters' views that `sizes` asks for.
   template <class T, class ExecT>
-  void check_call(Check const& check,
-                  LayerInput<T, ExecT> const& in,
-                  Params<T const, ExecT> const& params,
-                  Saved<T, ExecT> const* saved) const
+  [[nodiscard]] static detail::ViewList expected(Sizes const& sizes)
+  {
+    Carver<T const, ExecT> counter;
+    detail::ViewList list;
+    list.add_params("", Params<T const, ExecT>::carve(counter, sizes));
+    return list;
+  }
+  // Returns the views that are read, for what may not overlap them.
+  template <class T, class ExecT>
+  detail::ViewList check_call(Check const& check,
+                              LayerInput<T, ExecT> const& in,
+                              Params<T const, ExecT> const& params,
+                              Saved<T, ExecT> const* saved) const
   {
     auto const sizes     = params.layout();
     index_t const tokens = in.x.extent(0);
@@ -268,7 +277,20 @@ class LayerPolicies
                  "memory of another space",
                  "memory of the space that the layer runs in");
     }
-    detail::check_params(check, "", params, sizes, Carver<T const, ExecT>{});
+    detail::ViewList inputs;
+    inputs.add("", "x", in.x);
+    inputs.add("", "mask", in.mask);
+    inputs.add("", "step", in.step);
+    inputs.add("", "given_expert", in.given_expert);
+    inputs.add("", "given_weight", in.given_weight);
+    if constexpr (requires { typename RouterT::bias_space; }) {
+      if constexpr (std::same_as<typename RouterT::bias_space, ExecT>) {
+        inputs.add("", "bias", router_.bias);
+      }
+    }
+    int const first = inputs.size();
+    inputs.add_params("", params);
+    detail::check_params(check, inputs, first, expected<T, ExecT>(sizes));
     if (saved != nullptr) {
       detail::check_saved(check,
                           *saved,
@@ -278,6 +300,7 @@ class LayerPolicies
                           assignments(sizes, tokens),
                           most_slots(sizes, tokens));
     }
+    return inputs;
   }
   // Sizes and policies against one another.
   void check_policies(Check const& check, Sizes const& sizes) const

@@ -5,8 +5,6 @@
 #include <moe/exec/cuda/error.cuh>
 #include <moe/exec/cuda/warp_team.cuh>
 
-#define MOE_HIDDEN __attribute__((visibility("hidden")))
-
 namespace moe::detail {
 
 inline constexpr int rows_block = 256;  // threads, so 8 rows at a time
@@ -17,6 +15,10 @@ __global__ void __launch_bounds__(rows_block) rows_kernel(index_t rows, F const 
   index_t const row = index_t{blockIdx.x} * (rows_block / 32) + threadIdx.x / 32;
   if (row < rows) { f(WarpTeam{}, row); }
 }
+
+// A functor of the user's in an unnamed namespace makes these hidden anyway, of which nvcc warns.
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1407
 
 // The result of the launch itself; hidden, because another shared library may have the same kernel
 // for other architectures.
@@ -51,5 +53,6 @@ MOE_HIDDEN void launch_rows(cudaStream_t stream, index_t rows, F const& f)
          rows,
          f);
 }
+#pragma nv_diagnostic pop
 
 }  // namespace moe::detail

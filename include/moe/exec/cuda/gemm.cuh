@@ -23,6 +23,24 @@ constexpr cudaDataType cublas_type()
   }
 }
 
+// A float as a sum of three BFloat16, exact but for what underflows, so that tensor cores can
+// multiply it with BFloat16 without loss.
+struct SplitRow {
+  View<float const, 2, Cuda> from;  // (M, N)
+  View<BFloat16, 3, Cuda> to;       // (3, M, N)
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t r) const
+  {
+    for (index_t i = team.lane(); i < from.extent(1); i += team.size()) {
+      float rest = from(r, i);
+      for (int part = 0; part < 3; ++part) {
+        to(part, r, i) = BFloat16(rest);
+        rest -= to(part, r, i);
+      }
+    }
+  }
+};
+
 template <class T>
 struct ToFloatRow {
   View<T const, 2, Cuda> from;
@@ -103,6 +121,42 @@ void cublas_product(Cuda const& exec,
                                  CUBLAS_GEMM_DEFAULT));
 }
 
+// c (m, n) in floats, of operands that cuBLAS does not multiply with one another.
+template <class TA, class TB>
+void mixed_product(Cuda const& exec,
+                   Transpose ta,
+                   View<TA const, 2, Cuda> a,
+                   Transpose tb,
+                   View<TB const, 2, Cuda> b,
+                   float beta,
+                   View<float, 2, Cuda> c)
+{
+  index_t const m = c.extent(0), n = c.extent(1), k = a.extent(ta == Transpose::no ? 1 : 0);
+  auto const product = [&](auto const* of_a, auto const* of_b, float keep) {
+    cublas_product(exec, ta, of_a, tb, of_b, m, n, k, keep, c.data_handle());
+  };
+  auto const split = [&](View<float const, 2, Cuda> x) {
+    Tensor<BFloat16, 3, Cuda> parts(exec, 3, x.extent(0), x.extent(1));
+    exec.for_each_row(x.extent(0), SplitRow{x, parts.view()});
+    return parts;
+  };
+  if constexpr (std::is_same_v<TA, float> && std::is_same_v<TB, BFloat16>) {
+    auto const parts = split(a);
+    for (int i = 0; i < 3; ++i) {
+      product(&parts.view()(i, 0, 0), b.data_handle(), i == 0 ? beta : 1);
+    }
+  } else if constexpr (std::is_same_v<TA, BFloat16> && std::is_same_v<TB, float>) {
+    auto const parts = split(b);
+    for (int i = 0; i < 3; ++i) {
+      product(a.data_handle(), &parts.view()(i, 0, 0), i == 0 ? beta : 1);
+    }
+  } else {
+    Tensor<float, 2, Cuda> a_memory, b_memory;
+    auto const fa = as_float<TA>(exec, a, a_memory), fb = as_float<TB>(exec, b, b_memory);
+    product(fa.data_handle(), fb.data_handle(), beta);
+  }
+}
+
 }  // namespace detail
 
 template <class A, class B, class C>
@@ -134,24 +188,11 @@ void gemm(Cuda const& exec,
         exec, ta, a.data_handle(), tb, b.data_handle(), m, n, k, beta, c.data_handle());
   } else {
     // cuBLAS has no mixed operands: in floats, and rounded once where the result is narrower.
-    Tensor<float, 2, Cuda> a_memory, b_memory;
-    auto const fa = detail::as_float<TA>(exec, a, a_memory);
-    auto const fb = detail::as_float<TB>(exec, b, b_memory);
     if constexpr (std::is_same_v<C, float>) {
-      detail::cublas_product(
-          exec, ta, fa.data_handle(), tb, fb.data_handle(), m, n, k, beta, c.data_handle());
+      detail::mixed_product<TA, TB>(exec, ta, a, tb, b, beta, c);
     } else {
       Tensor<float, 2, Cuda> product(exec, m, n);
-      detail::cublas_product(exec,
-                             ta,
-                             fa.data_handle(),
-                             tb,
-                             fb.data_handle(),
-                             m,
-                             n,
-                             k,
-                             0.f,
-                             product.view().data_handle());
+      detail::mixed_product<TA, TB>(exec, ta, a, tb, b, 0, product.view());
       exec.for_each_row(m, detail::StoreRow<C>{product.const_view(), result == Result::add, c});
     }
   }

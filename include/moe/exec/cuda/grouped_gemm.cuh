@@ -3,6 +3,7 @@
 // the device and rows through their index: no synchronisation with the host and no permuted copy.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
+#include <algorithm>
 #include <cstdint>
 
 #include <moe/exec/cuda/expert_blas.cuh>
@@ -16,20 +17,35 @@ template <class... Ts>
 inline constexpr bool tensor_core_elements =
     ((std::is_same_v<Ts, Half> && ...) || (std::is_same_v<Ts, BFloat16> && ...));
 
-// Rows that 16-byte copies can take, and whose stride the kernels hold in 32 bits.
-inline bool aligned_16(void const* base, index_t stride)
+// Whether rows of `columns` elements can be read and written 16 bytes at a time, all eight elements
+// of which exist; the kernels hold their length in 32 bits.
+template <class T>
+bool aligned_16(T const* base, index_t columns)
 {
-  return reinterpret_cast<std::uintptr_t>(base) % 16 == 0 && stride % 8 == 0 && stride <= (1 << 30);
+  return reinterpret_cast<std::uintptr_t>(base) % 16 == 0 && columns % 8 == 0 &&
+         columns <= (1 << 30);
 }
 
+// A block per multiprocessor, which takes tile after tile.
 template <class Kernel, class Product>
-MOE_HIDDEN void launch_mma(
-    Cuda const& exec, Kernel kernel, char const* name, dim3 grid, Product const& p, TileOrder order)
+MOE_HIDDEN void launch_mma(Cuda const& exec,
+                           Kernel kernel,
+                           char const* name,
+                           index_t tiles,
+                           Product const& p,
+                           TileOrder order)
 {
-  constexpr int bytes =
-      mma_tuning.stages * (mma_tuning.rows + mma_tuning.columns) * mma_tuning.depth * 2;
+  int const bytes = tile_shared_bytes(exec.hopper());
   cuda_try(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
-  launch(kernel, name, grid, dim3(mma_tuning.threads), bytes, exec.stream(), p, order);
+  index_t const blocks = std::min(tiles, index_t{exec.multiprocessors()});
+  launch(kernel,
+         name,
+         dim3(static_cast<unsigned>(blocks)),
+         dim3(tile_threads),
+         static_cast<std::size_t>(bytes),
+         exec.stream(),
+         p,
+         order);
 }
 
 inline index_t tiles_of(index_t n, int tile)
@@ -71,50 +87,29 @@ void grouped_gemm_rows(Cuda const& exec,
                                            bias.data_handle(),
                                            c.data_handle()};
   char const* const name = "moe::grouped_gemm_rows";
-  auto const grid        = [&](int tile_m, int tile_n) {
-    detail::TileOrder const order{detail::row_tiles_bound(groups, tile_m),
-                                  detail::tiles_of(n, tile_n)};
-    return order;
-  };
-  auto const blocks = [](detail::TileOrder const& order) {
-    return dim3(static_cast<unsigned>(order.row_tiles * order.column_tiles));
+  auto const order_of    = [&](int tile_m, int tile_n) {
+    return detail::TileOrder(detail::row_tiles_bound(groups, tile_m), detail::tiles_of(n, tile_n));
   };
   if constexpr (detail::tensor_core_elements<A, TW>) {
-    if (detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride)) {
-      auto const order = grid(detail::mma_tuning.rows, detail::mma_tuning.columns);
-      tw == Transpose::yes
-          ? detail::launch_mma(exec,
-                               &detail::grouped_rows_mma_kernel<A, C, detail::Major::k>,
-                               name,
-                               blocks(order),
-                               p,
-                               order)
-          : detail::launch_mma(exec,
-                               &detail::grouped_rows_mma_kernel<A, C, detail::Major::lanes>,
-                               name,
-                               blocks(order),
-                               p,
-                               order);
-      return;
+    if (detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride) &&
+        detail::aligned_16(p.c, n) && detail::aligned_16(p.bias, n)) {
+      auto const order  = order_of(detail::tile_rows, detail::tile_columns);
+      auto const kernel = tw == Transpose::yes
+                              ? &detail::grouped_rows_mma_kernel<A, C, detail::Major::k>
+                              : &detail::grouped_rows_mma_kernel<A, C, detail::Major::lanes>;
+      return detail::launch_mma(exec, kernel, name, order.tiles(), p, order);
     }
   }
-  auto const order = grid(detail::plain_tuning.tile, detail::plain_tuning.tile);
-  tw == Transpose::yes ? detail::launch(&detail::grouped_rows_plain_kernel<A, TW, C, true>,
-                                        name,
-                                        blocks(order),
-                                        dim3(detail::plain_threads),
-                                        0,
-                                        exec.stream(),
-                                        p,
-                                        order)
-                       : detail::launch(&detail::grouped_rows_plain_kernel<A, TW, C, false>,
-                                        name,
-                                        blocks(order),
-                                        dim3(detail::plain_threads),
-                                        0,
-                                        exec.stream(),
-                                        p,
-                                        order);
+  auto const order = order_of(detail::plain_tuning.tile, detail::plain_tuning.tile);
+  detail::launch(&detail::grouped_rows_plain_kernel<A, TW, C>,
+                 name,
+                 dim3(order.tiles()),
+                 dim3(detail::plain_threads),
+                 0,
+                 exec.stream(),
+                 p,
+                 tw,
+                 order);
 }
 
 template <class A, class B, class G>
@@ -142,29 +137,27 @@ void grouped_gemm_weights(Cuda const& exec,
                                           nullptr,
                                           dw.data_handle()};
   char const* const name = "moe::grouped_gemm_weights";
-  auto const order       = [&](int tile_m, int tile_n) {
-    return detail::TileOrder{detail::tiles_of(m, tile_m), detail::tiles_of(n, tile_n)};
-  };
-  auto const blocks = [&](detail::TileOrder const& o) {
-    return dim3(static_cast<unsigned>(o.row_tiles * o.column_tiles),
-                static_cast<unsigned>(groups.experts()));
+  auto const order_of    = [&](int tile_m, int tile_n) {
+    return detail::TileOrder(detail::tiles_of(m, tile_m), detail::tiles_of(n, tile_n));
   };
   if constexpr (detail::tensor_core_elements<A, B>) {
-    if (detail::aligned_16(p.a.base, m) && detail::aligned_16(p.b.base, n)) {
-      auto const o = order(detail::mma_tuning.rows, detail::mma_tuning.columns);
-      detail::launch_mma(exec, &detail::grouped_weights_mma_kernel<A, G>, name, blocks(o), p, o);
-      return;
+    if (detail::aligned_16(p.a.base, m) && detail::aligned_16(p.b.base, n) &&
+        detail::aligned_16(p.c, n)) {
+      auto const order    = order_of(detail::tile_rows, detail::tile_columns);
+      index_t const tiles = index_t{order.tiles()} * groups.experts();
+      return detail::launch_mma(
+          exec, &detail::grouped_weights_mma_kernel<A, G>, name, tiles, p, order);
     }
   }
-  auto const o = order(detail::plain_tuning.tile, detail::plain_tuning.tile);
+  auto const order = order_of(detail::plain_tuning.tile, detail::plain_tuning.tile);
   detail::launch(&detail::grouped_weights_plain_kernel<A, B, G>,
                  name,
-                 blocks(o),
+                 dim3(order.tiles(), static_cast<unsigned>(groups.experts())),
                  dim3(detail::plain_threads),
                  0,
                  exec.stream(),
                  p,
-                 o);
+                 order);
 }
 
 }  // namespace moe

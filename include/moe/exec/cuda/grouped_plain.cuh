@@ -51,16 +51,18 @@ __device__ void plain_tile(
   }
 }
 
-template <class TA, class TB, class C, bool Transposed>
+template <class TA, class TB, class C>
 __global__ void __launch_bounds__(plain_threads)
-    grouped_rows_plain_kernel(GroupedProduct<TA, TB, C> p, TileOrder order)
+    grouped_rows_plain_kernel(GroupedProduct<TA, TB, C> p, Transpose tw, TileOrder order)
 {
-  auto const at    = order(index_t{blockIdx.x});
-  auto const tile  = find_row_tile(p.groups, at.row, plain_tuning.tile);
+  auto const at    = order(blockIdx.x);
+  auto const tile  = RowTileSearch(p.groups, plain_tuning.tile)(at.row);
   index_t const n0 = at.column * plain_tuning.tile;
   if (tile.expert < 0) { return; }
-  TB const* const w = p.b.base + index_t{tile.expert} * p.w_rows * p.b.stride;
-  auto const load_a = [&](int lane, index_t k) {
+  TB const* const w      = p.b.base + index_t{tile.expert} * p.w_rows * p.b.stride;
+  index_t const n_stride = tw == Transpose::yes ? p.b.stride : 1;
+  index_t const k_stride = tw == Transpose::yes ? 1 : p.b.stride;
+  auto const load_a      = [&](int lane, index_t k) {
     index_t const r        = tile.m0 + lane;
     TA const* const stored = r < tile.m1 ? p.a.row(r) : nullptr;
     return stored == nullptr ? 0.f : static_cast<float>(stored[k]);
@@ -68,7 +70,7 @@ __global__ void __launch_bounds__(plain_threads)
   auto const load_b = [&](int lane, index_t k) {
     index_t const n = n0 + lane;
     if (n >= p.n) { return 0.f; }
-    return static_cast<float>(Transposed ? w[n * p.b.stride + k] : w[k * p.b.stride + n]);
+    return static_cast<float>(w[n * n_stride + k * k_stride]);
   };
   float acc[4][4] = {};
   plain_tile(0, p.k, load_a, load_b, acc);
@@ -90,7 +92,7 @@ __global__ void __launch_bounds__(plain_threads)
   Id const e          = p.groups.first + static_cast<Id>(blockIdx.y);
   index_t const begin = p.groups.begin(e), end = p.groups.end(e);
   if (begin == end) { return; }
-  auto const at    = order(index_t{blockIdx.x});
+  auto const at    = order(blockIdx.x);
   index_t const m0 = at.row * plain_tuning.tile, n0 = at.column * plain_tuning.tile;
   auto const load_a = [&](int lane, index_t r) {
     TA const* const stored = m0 + lane < p.m ? p.a.row(r) : nullptr;

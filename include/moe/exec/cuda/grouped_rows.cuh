@@ -27,27 +27,18 @@ __device__ inline Id expert_of_row(RowGroups<Cuda> const& groups, index_t r)
   return r < groups.end(lo) ? lo : -1;
 }
 
+// Row i of a launch: all rows there are, or, where the host knows them, those of the one expert.
 template <class F>
 struct GroupedRow {
   RowGroups<Cuda> groups;
   F f;
   template <Team G>
-  __device__ void operator()(G team, index_t r) const
-  {
-    Id const e = expert_of_row(groups, r);
-    if (e >= 0) { f(team, index_t{e}, r); }
-  }
-};
-
-template <class F>
-struct KnownRow {
-  Id expert;
-  index_t begin;
-  F f;
-  template <Team G>
   __device__ void operator()(G team, index_t i) const
   {
-    f(team, index_t{expert}, begin + i);
+    bool const known = groups.known_begin >= 0;
+    index_t const r  = known ? groups.known_begin + i : i;
+    Id const e       = known ? groups.first : expert_of_row(groups, r);
+    if (e >= 0) { f(team, index_t{e}, r); }
   }
 };
 
@@ -58,12 +49,9 @@ template <class F>
 void for_each_grouped_row(Cuda const& exec, RowGroups<Cuda> const& groups, F const& f)
 {
   if (groups.experts() <= 0) { return; }
-  if (groups.known_begin >= 0) {
-    exec.for_each_row(groups.known_end - groups.known_begin,
-                      detail::KnownRow<F>{groups.first, groups.known_begin, f});
-  } else {
-    exec.for_each_row(groups.rows, detail::GroupedRow<F>{groups, f});
-  }
+  index_t const rows =
+      groups.known_begin >= 0 ? groups.known_end - groups.known_begin : groups.rows;
+  exec.for_each_row(rows, detail::GroupedRow<F>{groups, f});
 }
 
 // call(groups of one expert) for every expert of `groups`. With cuBLAS for the experts' products

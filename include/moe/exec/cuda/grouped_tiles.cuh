@@ -35,11 +35,10 @@ struct GroupedProduct {
   C* c;
 };
 
-// One tile of an expert: rows [m0, m1) and columns from n0 of its result.
+// One tile of an expert's result. Rows are numbered by 32-bit ids.
 struct GroupedTile {
-  Id expert;       // -1: none, the block is past the last tile
-  index_t m0, m1;  // rows kind: absolute rows; weights kind: rows of dw(e)
-  index_t n0;
+  Id expert;      // -1: none
+  Id m0, m1, n0;  // rows [m0, m1), absolute or, of weights, of dw(e); columns from n0 on
 };
 
 // Upper bound that the host knows on the number of row tiles of all experts.
@@ -49,54 +48,78 @@ inline index_t row_tiles_bound(RowGroups<Cuda> const& groups, int tile_rows)
   return groups.rows / tile_rows + experts;
 }
 
-// Of the rows kind: which expert's rows the `tile`-th row tile has. Every lane of one warp calls
-// it.
-__device__ inline GroupedTile find_row_tile(RowGroups<Cuda> const& groups,
-                                            index_t tile,
-                                            int tile_rows)
-{
-  int const lane = static_cast<int>(threadIdx.x % 32);
-  index_t before = 0;
-  for (Id first = groups.first; first < groups.last; first += 32) {
-    Id const e         = first + lane;
-    index_t const rows = e < groups.last ? groups.end(e) - groups.begin(e) : index_t{0};
-    index_t const mine = (rows + tile_rows - 1) / tile_rows;
-    index_t through    = mine;  // tiles up to and with expert e
-    for (int step = 1; step < 32; step *= 2) {
-      index_t const other = __shfl_up_sync(~0u, through, step);
-      if (lane >= step) { through += other; }
-    }
-    unsigned const here = __ballot_sync(~0u, before + through > tile);
-    if (here != 0) {
-      int const owner        = __ffs(static_cast<int>(here)) - 1;
-      index_t const previous = __shfl_sync(~0u, before + through - mine, owner);
-      Id const expert        = first + owner;
-      index_t const m0       = groups.begin(expert) + (tile - previous) * tile_rows;
-      return {expert, m0, groups.end(expert), 0};
-    }
-    before += __shfl_sync(~0u, through, 31);
+// Of the rows kind: which expert's rows the `tile`-th row tile has. All lanes of a warp ask
+// together; asked in ascending order, it goes on from where it was.
+class RowTileSearch {
+ public:
+  __device__ RowTileSearch(RowGroups<Cuda> const& groups, int tile_rows)
+      : groups_{groups}, tile_rows_{tile_rows}, first_{groups.first}
+  {
   }
-  return {-1, 0, 0, 0};
-}
+  __device__ GroupedTile operator()(index_t tile)
+  {
+    if (tile < before_) {
+      first_  = groups_.first;
+      before_ = 0;
+    }
+    int const lane = static_cast<int>(threadIdx.x % 32);
+    for (; first_ < groups_.last; first_ += 32) {
+      Id const e         = first_ + lane;
+      index_t const rows = e < groups_.last ? groups_.end(e) - groups_.begin(e) : index_t{0};
+      index_t const mine = (rows + tile_rows_ - 1) / tile_rows_;
+      index_t through    = mine;  // tiles up to and with expert e
+      for (int step = 1; step < 32; step *= 2) {
+        index_t const other = __shfl_up_sync(~0u, through, step);
+        if (lane >= step) { through += other; }
+      }
+      unsigned const here = __ballot_sync(~0u, before_ + through > tile);
+      if (here != 0) {
+        int const owner        = __ffs(static_cast<int>(here)) - 1;
+        index_t const previous = __shfl_sync(~0u, before_ + through - mine, owner);
+        Id const expert        = first_ + owner;
+        index_t const m0       = groups_.begin(expert) + (tile - previous) * tile_rows_;
+        return {expert, static_cast<Id>(m0), static_cast<Id>(groups_.end(expert)), 0};
+      }
+      before_ += __shfl_sync(~0u, through, 31);
+    }
+    return {-1, 0, 0, 0};
+  }
+
+ private:
+  RowGroups<Cuda> groups_;
+  int tile_rows_;
+  Id first_;            // of the 32 experts that it looks at
+  index_t before_ = 0;  // tiles of the experts before them
+};
 
 // Blocks that run together share operands: `width` column tiles beside each other for one row tile
 // after the other.
 struct TileOrder {
-  index_t row_tiles, column_tiles;
-  static constexpr index_t width = 8;
+  std::uint32_t row_tiles, column_tiles;
+  static constexpr std::uint32_t width = 8;
+
+  TileOrder(index_t rows, index_t columns)
+      : row_tiles{static_cast<std::uint32_t>(rows)},
+        column_tiles{static_cast<std::uint32_t>(columns)}
+  {
+    Check{"moe::Cuda, a grouped product"}.that<OverflowError>(
+        rows * columns < (index_t{1} << 31), "tiles", rows * columns, "below 2^31");
+  }
+  MOE_HOST_DEVICE std::uint32_t tiles() const { return row_tiles * column_tiles; }
 
   struct At {
-    index_t row, column;
+    std::uint32_t row, column;
   };
-  __device__ At operator()(index_t block) const
+  __device__ At operator()(std::uint32_t block) const
   {
-    index_t const full    = column_tiles / width * width;
-    index_t const in_full = full * row_tiles;
+    std::uint32_t const full    = column_tiles / width * width;
+    std::uint32_t const in_full = full * row_tiles;
     if (block < in_full) {
-      index_t const band = block / (width * row_tiles), in_band = block % (width * row_tiles);
+      std::uint32_t const band    = block / (width * row_tiles);
+      std::uint32_t const in_band = block % (width * row_tiles);
       return {in_band / width, band * width + in_band % width};
     }
-    index_t const rest = column_tiles - full;
+    std::uint32_t const rest = column_tiles - full;
     return {(block - in_full) / rest, full + (block - in_full) % rest};
   }
 };

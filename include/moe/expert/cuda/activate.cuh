@@ -1,7 +1,7 @@
 #pragma once
-// The FFN's activation on Cuda with 16-byte accesses: a warp per row, a lane eight (four in float)
-// neighbouring columns. The same maths as the functors of ffn.hpp, which stay for what is not
-// aligned.
+// The FFN's activation on Cuda: a warp per row, a lane N neighbouring columns, which are 16 bytes,
+// or one column where rows are not aligned to that. The same maths as the functors of ffn_rows.hpp,
+// whose blocks of columns are made for a CPU's vectors.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <moe/exec/cuda/grouped_rows.cuh>
@@ -11,15 +11,15 @@
 namespace moe::detail {
 
 // One vector of a row's pre-activations, column by column.
-template <int Arity, class T>
+template <int N, int Arity, class T>
 struct PreVector {
   using S = accumulator_t<T>;
-  Vector16<T> z[static_cast<std::size_t>(Arity)];
+  Vector<T, N> z[static_cast<std::size_t>(Arity)];
 
   __device__ PreVector(View<T const, 2, Cuda> const& pre, index_t r, index_t f, index_t F)
   {
     for (int j = 0; j < Arity; ++j) {
-      z[j] = load_16(&pre(r, j * F + f));
+      z[j] = load_vector<N>(&pre(r, j * F + f));
     }
   }
   __device__ Array<S, Arity> operator()(int i) const
@@ -32,28 +32,27 @@ struct PreVector {
   }
 };
 
-template <class ActivationT, class T>
+template <int N, class ActivationT, class T>
 struct ActivateVectorsRow {
   ActivateRow<ActivationT, T, Cuda> row;
 
   template <Team G>
   __device__ void operator()(G team, index_t, index_t r) const
   {
-    constexpr int n = Vector16<T>::size;
     index_t const F = row.a.extent(1);
-    for (index_t f = team.lane() * n; f < F; f += team.size() * n) {
-      PreVector<ActivationT::arity, T> const z(row.pre, r, f, F);
-      Vector16<T> value;
+    for (index_t f = team.lane() * N; f < F; f += team.size() * N) {
+      PreVector<N, ActivationT::arity, T> const z(row.pre, r, f, F);
+      Vector<T, N> value;
 #pragma unroll
-      for (int i = 0; i < n; ++i) {
+      for (int i = 0; i < N; ++i) {
         value[i] = static_cast<T>(row.activation(z(i)));
       }
-      store_16(&row.a(r, f), value);
+      store_vector(&row.a(r, f), value);
     }
   }
 };
 
-template <class ActivationT, class T>
+template <int N, class ActivationT, class T>
 struct ActivateVectorsBackwardRow {
   using S = accumulator_t<T>;
   ActivateBackwardRow<ActivationT, T, Cuda> row;
@@ -61,16 +60,16 @@ struct ActivateVectorsBackwardRow {
   template <Team G>
   __device__ void operator()(G team, index_t e, index_t r) const
   {
-    constexpr int n = Vector16<T>::size, arity = ActivationT::arity;
-    index_t const F = row.da.extent(1);
-    S const w       = row.weight(r);
-    S sum           = 0;
-    for (index_t f = team.lane() * n; f < F; f += team.size() * n) {
-      PreVector<arity, T> const z(row.pre, r, f, F);
-      auto const da = load_16<T>(&row.da(r, f));
-      Vector16<T> value, grad[arity];
+    constexpr int arity = ActivationT::arity;
+    index_t const F     = row.da.extent(1);
+    S const w           = row.weight(r);
+    S sum               = 0;
+    for (index_t f = team.lane() * N; f < F; f += team.size() * N) {
+      PreVector<N, arity, T> const z(row.pre, r, f, F);
+      auto const da = load_vector<N>(&row.da(r, f));
+      Vector<T, N> value, grad[arity];
 #pragma unroll
-      for (int i = 0; i < n; ++i) {
+      for (int i = 0; i < N; ++i) {
         S const d    = static_cast<S>(da[i]);
         S const a    = row.activation(z(i));
         auto const g = row.activation.backward(z(i), w * d);
@@ -81,10 +80,10 @@ struct ActivateVectorsBackwardRow {
           grad[j][i] = static_cast<T>(g[j]);
         }
       }
-      store_16(&row.da(r, f), value);
+      store_vector(&row.da(r, f), value);
 #pragma unroll
       for (int j = 0; j < arity; ++j) {
-        store_16(&row.d_pre(r, j * F + f), grad[j]);
+        store_vector(&row.d_pre(r, j * F + f), grad[j]);
       }
     }
     T const* const dy_row = row.dy.row(r);
@@ -104,9 +103,9 @@ void activate(Cuda const& exec,
               ActivateRow<ActivationT, T, Cuda> const& row)
 {
   if (rows_aligned_16(row.pre, row.a)) {
-    for_each_grouped_row(exec, groups, ActivateVectorsRow<ActivationT, T>{row});
+    for_each_grouped_row(exec, groups, ActivateVectorsRow<Vector16<T>::size, ActivationT, T>{row});
   } else {
-    for_each_grouped_row(exec, groups, row);
+    for_each_grouped_row(exec, groups, ActivateVectorsRow<1, ActivationT, T>{row});
   }
 }
 template <class ActivationT, class T>
@@ -115,9 +114,10 @@ void activate_backward(Cuda const& exec,
                        ActivateBackwardRow<ActivationT, T, Cuda> const& row)
 {
   if (rows_aligned_16(row.pre, row.da, row.d_pre)) {
-    for_each_grouped_row(exec, groups, ActivateVectorsBackwardRow<ActivationT, T>{row});
+    for_each_grouped_row(
+        exec, groups, ActivateVectorsBackwardRow<Vector16<T>::size, ActivationT, T>{row});
   } else {
-    for_each_grouped_row(exec, groups, row);
+    for_each_grouped_row(exec, groups, ActivateVectorsBackwardRow<1, ActivationT, T>{row});
   }
 }
 

@@ -1,7 +1,8 @@
 # Finds NCCL: target NCCL::nccl, the name that newer NCCL exports itself. Older ones ship no CMake
 # package. Order: NCCL_ROOT or NCCL_HOME, NCCL's own package, the CUDA toolkit, the system, a pip
-# wheel (which has libnccl.so.2 and no libnccl.so).
+# wheel (which has libnccl.so.2 and no libnccl.so). NCCL_NOT_FOUND_MESSAGE says what is wrong.
 include(FindPackageHandleStandardArgs)
+unset(NCCL_NOT_FOUND_MESSAGE)
 set(nccl_hints "")
 foreach(name IN ITEMS NCCL_ROOT NCCL_HOME)
   if(DEFINED ${name})
@@ -39,14 +40,52 @@ if(NOT TARGET NCCL::nccl)
                HINTS "${nccl_prefix}" ${nccl_hints} PATHS ${nccl_wheel} /usr/local/cuda
                PATH_SUFFIXES lib lib64 lib/${CMAKE_LIBRARY_ARCHITECTURE})
   mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)
-  if(NCCL_INCLUDE_DIR)
-    file(STRINGS "${NCCL_INCLUDE_DIR}/nccl.h" nccl_lines
-         REGEX "#define NCCL_(MAJOR|MINOR|PATCH) +[0-9]+")
+
+  set(NCCL_VERSION "")
+  set(nccl_header "${NCCL_INCLUDE_DIR}/nccl.h")
+  if(NCCL_INCLUDE_DIR AND EXISTS "${nccl_header}")
+    file(STRINGS "${nccl_header}" nccl_lines REGEX "#define NCCL_(MAJOR|MINOR|PATCH) +[0-9]+")
     string(REGEX REPLACE "[^0-9]*([0-9]+);[^0-9]*([0-9]+);[^0-9]*([0-9]+).*" "\\1.\\2.\\3"
            NCCL_VERSION "${nccl_lines}")
   endif()
-  find_package_handle_standard_args(NCCL REQUIRED_VARS NCCL_LIBRARY NCCL_INCLUDE_DIR
-                                    VERSION_VAR NCCL_VERSION)
+  # The library's own word; none where a program cannot be run now.
+  set(nccl_library_version "")
+  if(NCCL_VERSION AND NCCL_LIBRARY AND CMAKE_CXX_COMPILER_LOADED AND NOT CMAKE_CROSSCOMPILING)
+    try_run(nccl_exit nccl_built
+      SOURCE_FROM_CONTENT nccl_version.cpp "#include <cstdio>
+        extern \"C\" int ncclGetVersion(int*);
+        int main()
+        {
+          int v = 0;
+          if (ncclGetVersion(&v) != 0) { return 1; }
+          std::printf(\"%d.%d.%d\", v / 10000, v / 100 % 100, v % 100);
+        }"
+      NO_CACHE LINK_LIBRARIES "${NCCL_LIBRARY}" RUN_OUTPUT_VARIABLE nccl_printed)
+    if(nccl_built AND nccl_exit STREQUAL "0")
+      set(nccl_library_version "${nccl_printed}")
+    endif()
+  endif()
+
+  set(nccl_pair_ok TRUE)
+  if(NOT NCCL_INCLUDE_DIR AND NOT NCCL_LIBRARY)
+    set(NCCL_NOT_FOUND_MESSAGE "no NCCL found, set NCCL_ROOT")
+  elseif(NOT NCCL_INCLUDE_DIR)
+    set(NCCL_NOT_FOUND_MESSAGE "${NCCL_LIBRARY} without a nccl.h, set NCCL_ROOT")
+  elseif(NOT NCCL_LIBRARY)
+    set(NCCL_NOT_FOUND_MESSAGE "${nccl_header} without a libnccl, set NCCL_ROOT")
+  elseif(NOT NCCL_VERSION)
+    set(NCCL_NOT_FOUND_MESSAGE "${nccl_header} does not say its version")
+  elseif(nccl_library_version AND NOT nccl_library_version VERSION_EQUAL NCCL_VERSION)
+    set(nccl_pair_ok FALSE)
+    string(CONCAT NCCL_NOT_FOUND_MESSAGE "${nccl_header} is of NCCL ${NCCL_VERSION}, but "
+           "${NCCL_LIBRARY} is ${nccl_library_version}: set NCCL_ROOT to one that has both")
+  elseif(NCCL_FIND_VERSION AND NCCL_VERSION VERSION_LESS NCCL_FIND_VERSION)
+    string(CONCAT NCCL_NOT_FOUND_MESSAGE "${NCCL_LIBRARY} is NCCL ${NCCL_VERSION}, "
+           "${NCCL_FIND_VERSION} is the oldest that will do")
+  endif()
+  find_package_handle_standard_args(NCCL
+    REQUIRED_VARS NCCL_LIBRARY NCCL_INCLUDE_DIR NCCL_VERSION nccl_pair_ok VERSION_VAR NCCL_VERSION
+    REASON_FAILURE_MESSAGE "${NCCL_NOT_FOUND_MESSAGE}")
   if(NCCL_FOUND)
     add_library(NCCL::nccl UNKNOWN IMPORTED)
     set_target_properties(NCCL::nccl PROPERTIES

@@ -1,6 +1,8 @@
-# moe::nccl, made where moe::cuda is and NCCL is found; moe_why_no_nccl as for cuda.
+# moe::nccl, made where moe::cuda is and NCCL is found; moe_why_no_nccl as for cuda. It is the link to
+# NCCL: what is made of it is among the headers of moe::cuda.
 set(moe_why_no_nccl "")
-set(moe_nccl_oldest 2.18)
+# 2.18 has ncclCommSplit, and from 2.19 on several threads may abort their communicators.
+set(moe_nccl_oldest 2.19)
 if(NOT MOE_NCCL)
   set(moe_why_no_nccl "MOE_NCCL=OFF")
 elseif(moe_why_no_cuda)
@@ -8,7 +10,10 @@ elseif(moe_why_no_cuda)
 else()
   find_package(NCCL ${moe_nccl_oldest} QUIET)
   if(NOT NCCL_FOUND)
-    set(moe_why_no_nccl "no NCCL of ${moe_nccl_oldest} or newer found")
+    set(moe_why_no_nccl "no NCCL found")
+    if(NCCL_NOT_FOUND_MESSAGE)
+      set(moe_why_no_nccl "${NCCL_NOT_FOUND_MESSAGE}")
+    endif()
   endif()
 endif()
 
@@ -18,5 +23,5 @@ if(NOT moe_why_no_nccl)
   set_target_properties(moe_nccl PROPERTIES EXPORT_NAME nccl)
   target_link_libraries(moe_nccl INTERFACE moe::cuda NCCL::nccl)
 elseif(MOE_NCCL AND NOT MOE_NCCL STREQUAL "AUTO")
-  message(FATAL_ERROR "MOE_NCCL=${MOE_NCCL}, but: ${moe_why_no_nccl}. Set NCCL_ROOT.")
+  message(FATAL_ERROR "MOE_NCCL=${MOE_NCCL}, but: ${moe_why_no_nccl}.")
 endif()

@@ -1,4 +1,4 @@
-# cmake -DFILE=... -DINCLUDE=... -DCOMPILERS=a|b -P check.cmake
+# cmake -DFILE=... -DINCLUDE=... -DCOMPILERS=a|b -DCHECK=-flag|... -P check.cmake
 # The file's first line says what must happen, in every compiler:
 #   // error: SENTENCE     it does not compile, and the first error line contains SENTENCE
 #   // compiles            it does: the near twin, which shows that nothing else is wrong
@@ -23,8 +23,9 @@ elseif(NOT expectation STREQUAL "// compiles")
 endif()
 
 string(REPLACE "|" ";" COMPILERS "${COMPILERS}")
+string(REPLACE "|" ";" CHECK "${CHECK}")
 foreach(compiler IN LISTS COMPILERS)
-  execute_process(COMMAND "${CMAKE_COMMAND}" -E env LC_ALL=C "${compiler}" -std=c++20 -fsyntax-only
+  execute_process(COMMAND "${CMAKE_COMMAND}" -E env LC_ALL=C "${compiler}" -std=c++20 ${CHECK}
                           ${flags} "-I${INCLUDE}" "${FILE}"
                   RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
   string(REGEX MATCH "[^\n]*error: [^\n]*" first_error "${output}")

@@ -1,7 +1,26 @@
 # cmake -DPROJECT=... -DBINARY=... -DGENERATOR=... -DOPTIONS=-Da=b|... -DREFUSED=... -DPRINTS=...
-#       -P consume.cmake
-# Configures PROJECT afresh, builds it, and runs the program consumer where it makes one.
+#       -DWITHOUT=... -P consume.cmake
+# Configures PROJECT afresh, builds it, and runs the program consumer where it makes one. The folders
+# of the program WITHOUT are searched by nobody.
 string(REPLACE "|" ";" OPTIONS "${OPTIONS}")
+if(WITHOUT)
+  string(REPLACE ":" ";" path "$ENV{PATH}")
+  set(hidden /usr/local/cuda/bin)
+  foreach(folder IN LISTS path)
+    if(EXISTS "${folder}/${WITHOUT}")
+      list(APPEND hidden "${folder}")
+    endif()
+  endforeach()
+  list(REMOVE_ITEM hidden /usr/bin /bin)  # without these there is no linker either
+  list(REMOVE_ITEM path ${hidden})
+  string(REPLACE ";" ":" path "${path}")
+  set(ENV{PATH} "${path}")
+  foreach(variable IN ITEMS CUDACXX CUDA_HOME CUDA_PATH)
+    unset(ENV{${variable}})
+  endforeach()
+  list(JOIN hidden "\\;" hidden)
+  list(APPEND OPTIONS "-DCMAKE_IGNORE_PATH=${hidden}")
+endif()
 file(REMOVE_RECURSE "${BINARY}")
 execute_process(COMMAND "${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${PROJECT}" -B "${BINARY}"
                         ${OPTIONS}

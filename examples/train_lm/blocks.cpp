@@ -1,6 +1,7 @@
-#include <moe/exec/host.hpp>
-
+// The composition that the policies name.
+// On every space.
 #include "moe_block.hpp"
+#include "space.hpp"
 
 namespace train_lm {
 
@@ -15,8 +16,6 @@ MoeBlockPtr<ExecT> make_moe_block(ExecT const& exec,
   if (auto block = make_expert_block(exec, policies, shape)) { return block; }
   return make_router_block(exec, policies, shape);  // and the default
 }
-template MoeBlockPtr<moe::Host> make_moe_block(moe::Host const&,
-                                               Policies const&,
-                                               BlockShape const&);
+template MoeBlockPtr<Space> make_moe_block(Space const&, Policies const&, BlockShape const&);
 
 }  // namespace train_lm

@@ -1,4 +1,5 @@
 // --capacity and --dispatcher
+// On every space.
 #include "layer_block.hpp"
 
 namespace train_lm {
@@ -44,8 +45,6 @@ MoeBlockPtr<ExecT> make_dispatch_block(ExecT const& exec,
   }
   return nullptr;
 }
-template MoeBlockPtr<moe::Host> make_dispatch_block(moe::Host const&,
-                                                    Policies const&,
-                                                    BlockShape const&);
+template MoeBlockPtr<Space> make_dispatch_block(Space const&, Policies const&, BlockShape const&);
 
 }  // namespace train_lm

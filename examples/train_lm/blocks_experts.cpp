@@ -1,4 +1,5 @@
 // --experts
+// On every space.
 #include "layer_block.hpp"
 
 namespace train_lm {
@@ -36,8 +37,6 @@ MoeBlockPtr<ExecT> make_expert_block(ExecT const& exec,
   }
   return nullptr;
 }
-template MoeBlockPtr<moe::Host> make_expert_block(moe::Host const&,
-                                                  Policies const&,
-                                                  BlockShape const&);
+template MoeBlockPtr<Space> make_expert_block(Space const&, Policies const&, BlockShape const&);
 
 }  // namespace train_lm

@@ -1,4 +1,5 @@
 // --gate
+// On every space.
 #include "layer_block.hpp"
 
 namespace train_lm {
@@ -33,8 +34,6 @@ MoeBlockPtr<ExecT> make_gate_block(ExecT const& exec,
   }
   return nullptr;
 }
-template MoeBlockPtr<moe::Host> make_gate_block(moe::Host const&,
-                                                Policies const&,
-                                                BlockShape const&);
+template MoeBlockPtr<Space> make_gate_block(Space const&, Policies const&, BlockShape const&);
 
 }  // namespace train_lm

@@ -1,4 +1,5 @@
 // --router, and the composition that everything is compared with
+// On every space.
 #include "layer_block.hpp"
 
 namespace train_lm {
@@ -56,8 +57,6 @@ MoeBlockPtr<ExecT> make_router_block(ExecT const& exec,
   }
   return with_router(exec, shape, DefaultRouter{}, {}, balance_loss, z_loss);
 }
-template MoeBlockPtr<moe::Host> make_router_block(moe::Host const&,
-                                                  Policies const&,
-                                                  BlockShape const&);
+template MoeBlockPtr<Space> make_router_block(Space const&, Policies const&, BlockShape const&);
 
 }  // namespace train_lm

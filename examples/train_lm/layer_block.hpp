@@ -2,9 +2,8 @@
 // A MoE block made of a moe::Layer: what this trainer asks of the library.
 #include <utility>
 
-#include <moe/moe.hpp>
-
 #include "moe_block.hpp"
+#include "space.hpp"
 
 namespace train_lm {
 

@@ -48,8 +48,9 @@ std::vector<Option> const& option_table()
 
       {"files", Part::call, List{&Options::files},
        "text to train on, folders too (default: the sources here)"},
-      {"device", Part::call, Text{&Options::device, {}}, "host"},
-      {"threads", Part::call, Whole{&Options::threads, 0, 4096}, "0: all there are"},
+      {"device", Part::call, Text{&Options::device, {"host", "cuda"}},
+       "where it runs; cuda: an NVIDIA GPU, if nvcc built this program"},
+      {"threads", Part::call, Whole{&Options::threads, 0, 4096}, "of the host, 0: all there are"},
       {"products", Part::call, Text{&Options::products, {"own", "blas"}},
        "of matrices; own: the same bits for any number of threads"},
       {"save", Part::call, Text{&Options::save, {}}, "checkpoint to write (safetensors)"},

@@ -130,10 +130,6 @@ void check(Options const& o, std::set<std::string> const& named)
   if (named.count("capacity-factor") > 0 && o.capacity == "dropless") {
     throw Refused("--capacity-factor needs --capacity position, weight or priority.");
   }
-  if (o.device != "host") {
-    throw Refused("--device " + o.device +
-                  " is not there yet: this program runs on host, and its source waits for cuda.");
-  }
   if (o.hidden % (2 * o.heads) != 0) {
     throw Refused("--hidden " + std::to_string(o.hidden) + " must be a multiple of twice --heads " +
                   std::to_string(o.heads) + ", since positions turn pairs of a head's numbers.");

@@ -1,105 +1,21 @@
 // The trainer as a user meets it: a program, its options, its files.
-#include <sys/wait.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include <doctest/doctest.h>
-
 #include "support/safetensors.hpp"
+#include "train_lm_program.hpp"
 
 namespace {
 
-namespace fs = std::filesystem;
+using namespace train_lm_program;
 
-// A folder of its own, gone afterwards.
-class Folder {
- public:
-  Folder()
-  {
-    std::string name = (fs::temp_directory_path() / "moe_train_lm_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  Folder(Folder const&)            = delete;
-  Folder& operator=(Folder const&) = delete;
-  ~Folder()
-  {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  [[nodiscard]] std::string operator/(char const* name) const { return (path_ / name).string(); }
-  [[nodiscard]] std::string string() const { return path_.string(); }
-
- private:
-  fs::path path_;
-};
-
-struct Outcome {
-  int code;
-  std::string text;  // both streams
-};
-
-Outcome run_in(std::string const& folder, std::string const& arguments)
-{
-  std::string const command = "cd '" + folder + "' && '" MOE_TRAIN_LM "' " + arguments + " 2>&1";
-  std::FILE* const pipe     = popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  std::string text;
-  char buffer[4096];
-  for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) {
-    text.append(buffer, n);
-  }
-  int const status = pclose(pipe);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
-}
-
-// A model of some thousand parameters on a file of some kilobytes.
+// On a file of some kilobytes.
 Outcome run(std::string const& arguments)
 {
-  return run_in(MOE_SOURCE_DIR,
-                "--files include/moe/layer/types.hpp --layers 2 --hidden 16 --heads 2 "
-                "--expert-count 4 --ffn 8 --shared-ffn 8 --context 16 --batch 4 "
-                "--validation-bytes 256 --sample-bytes 0 --log-every 1 --threads 2 " +
-                    arguments);
-}
-
-std::string read(std::string const& path)
-{
-  std::ifstream in(path, std::ios::binary);
-  REQUIRE_MESSAGE(in, path);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-// Lines of a log without its title: step, loss, balance loss, worst load, dropped.
-std::vector<std::vector<double>> read_log(std::string const& path)
-{
-  std::istringstream lines(read(path));
-  std::vector<std::vector<double>> table;
-  std::string line;
-  std::getline(lines, line);
-  while (std::getline(lines, line)) {
-    std::istringstream fields(line);
-    table.emplace_back(std::istream_iterator<double>(fields), std::istream_iterator<double>());
-    REQUIRE(table.back().size() == 5);
-  }
-  return table;
-}
-
-// What the line that begins so says.
-std::string line_of(std::string const& text, std::string const& beginning)
-{
-  auto const at = text.find("\n" + beginning);
-  REQUIRE_MESSAGE(at != std::string::npos, text);
-  return text.substr(at + 1, text.find('\n', at + 1) - at - 1);
+  return run_in(MOE_SOURCE_DIR, "--files include/moe/layer/types.hpp " + small_model + arguments);
 }
 
 TEST_CASE("a short run learns, and says what it learnt")
@@ -277,7 +193,7 @@ TEST_CASE("what cannot be done is refused in one sentence")
            {"--learning-rate nan", "above 0"},
            {"--learning-rate -1", "above 0"},
            {"--batch 99999999999999999999", "whole number"},
-           {"--device cuda", "runs on host"},
+           {"--device gpu", "one of host, cuda"},
            {"--hidden 18 --heads 4", "multiple of twice --heads"},
            {"--capacity-factor 2", "needs --capacity"},
            {"--stop-at 1", "without --save"},
@@ -308,13 +224,27 @@ TEST_CASE("what cannot be done is refused in one sentence")
   }
 }
 
+TEST_CASE("without nvcc or without a GPU --device cuda is refused in one sentence")
+{
+  auto const r = run("--device cuda --steps 1");
+  INFO(r.text);
+#if defined(MOE_TRAIN_LM_WITH_CUDA)
+  if (r.code == 0) { return; }  // here is a GPU
+  CHECK(r.text.find("moe::Host works without") != std::string::npos);
+#else
+  CHECK(r.text.find("-DMOE_CUDA=ON") != std::string::npos);
+#endif
+  CHECK(r.code == 2);
+  CHECK(std::ranges::count(r.text, '\n') == 1);
+}
+
 TEST_CASE("help names every policy and needs no text")
 {
   Folder const folder;
   auto const r = run_in(folder.string(), "--help");
   CHECK(r.code == 0);
   for (char const* word :
-       {"low-rank", "expert-choice", "priority", "serial", "gpt-oss", "--resume"}) {
+       {"low-rank", "expert-choice", "priority", "serial", "gpt-oss", "host | cuda", "--resume"}) {
     CAPTURE(word);
     CHECK(r.text.find(word) != std::string::npos);
   }

@@ -1,0 +1,173 @@
+// The trainer on a GPU beside the trainer on the host: the same losses, and one checkpoint for
+// both.
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "train_lm_program.hpp"
+
+namespace {
+
+using namespace train_lm_program;
+
+// Some kilobytes of words. Not a file of the project: which tokens have two experts nearly alike,
+// so that rounding decides between them, would change with each of its changes.
+void write_text(std::string const& path)
+{
+  char const* const words[] = {"expert", "router", "token", "gate", "load", "batch", "the", "of"};
+  std::ofstream text(path);
+  unsigned state = 1;
+  for (int i = 0; i < 1000; ++i) {
+    state = state * 1664525u + 1013904223u;
+    text << words[state >> 29] << (i % 9 == 8 ? '\n' : ' ');
+  }
+}
+
+// A small model on such a text.
+class Runs {
+ public:
+  Runs() { write_text(folder_ / "text"); }
+
+  Outcome operator()(std::string const& device, std::string const& arguments) const
+  {
+    auto const r =
+        run_in(folder_.string(), "--files text " + small_model + "--device " + device + arguments);
+    INFO(device);
+    INFO(arguments);
+    INFO(r.text);
+    REQUIRE(r.code == 0);
+    return r;
+  }
+  [[nodiscard]] std::string file(char const* name) const { return read(folder_ / name); }
+  [[nodiscard]] auto log(char const* name) const { return read_log(folder_ / name); }
+
+ private:
+  Folder folder_;
+};
+
+using Table = std::vector<std::vector<double>>;
+
+// Losses and balancing losses of two logs, line by line.
+void check_losses_alike(Table const& a, Table const& b, std::size_t lines)
+{
+  REQUIRE(a.size() >= lines);
+  REQUIRE(b.size() >= lines);
+  for (std::size_t i = 0; i < lines; ++i) {
+    CAPTURE(i);
+    CHECK(a[i][0] == b[i][0]);  // the step
+    CHECK(std::fabs(a[i][1] - b[i][1]) <= 1e-4);
+    CHECK(std::fabs(a[i][2] - b[i][2]) <= 1e-4);
+  }
+}
+
+TEST_CASE("the default run: 20 steps within 1e-4 of the host's, and its end within 2 %")
+{
+  Folder const folder;
+  auto const run = [&](std::string const& device) {
+    auto const r = run_in(MOE_SOURCE_DIR,
+                          "--device " + device + " --log-every 1 --sample-bytes 0 --log " +
+                              (folder / device.c_str()));
+    INFO(r.text);
+    CHECK(r.code == 0);  // better than the bigram model
+    auto const verdict = line_of(r.text, "validation ");
+    return std::stod(verdict.substr(std::string("validation ").size()));
+  };
+  double const host_judged = run("host"), cuda_judged = run("cuda");
+  auto const host = read_log(folder / "host"), cuda = read_log(folder / "cuda");
+  REQUIRE(host.size() == 256);
+  REQUIRE(cuda.size() == 256);
+  check_losses_alike(host, cuda, 20);
+  auto const check_end = [](double a, double b) {
+    CAPTURE(a);
+    CAPTURE(b);
+    CHECK(std::fabs(a - b) <= 0.02 * std::fabs(a));
+  };
+  check_end(host.back()[1], cuda.back()[1]);
+  check_end(host_judged, cuda_judged);
+}
+
+TEST_CASE("every policy trains alike on both devices")
+{
+  Runs const run;
+  for (char const* policy : {"",
+                             " --gate low-rank",
+                             " --gate cosine",
+                             " --gate tempered",
+                             " --router softmax-after",
+                             " --router sigmoid-bias",
+                             " --router switch",
+                             " --router noisy",
+                             " --router expert-choice",
+                             " --capacity position --capacity-factor 0.5",
+                             " --capacity weight --capacity-factor 0.5",
+                             " --capacity priority --capacity-factor 0.5",
+                             " --dispatcher serial",
+                             " --experts geglu",
+                             " --experts relu",
+                             " --experts squared-relu",
+                             " --experts gelu",
+                             " --experts silu",
+                             " --experts gpt-oss"}) {
+    CAPTURE(policy);
+    std::string const arguments = std::string(policy) + " --steps 4 --log ";
+    run("host", arguments + "host");
+    run("cuda", arguments + "cuda");
+    auto const host = run.log("host"), cuda = run.log("cuda");
+    REQUIRE(host.size() == 4);
+    check_losses_alike(host, cuda, 4);
+    CHECK(host[0][3] == cuda[0][3]);  // the busiest expert's load
+    CHECK(host[0][4] == cuda[0][4]);  // drops
+  }
+}
+
+TEST_CASE("cuBLAS expert by expert, and one grouped product, train alike")
+{
+  Runs const run;
+  run("cuda", " --steps 4 --log batched");
+  run("cuda", " --steps 4 --dispatcher serial --products blas --log serial");
+  check_losses_alike(run.log("batched"), run.log("serial"), 4);
+}
+
+TEST_CASE("a run that is left on one device goes on on the other")
+{
+  Runs const run;
+  std::string const arguments = " --router sigmoid-bias --steps 8";
+  run("host", arguments + " --log whole");
+  auto const whole = run.log("whole");
+  REQUIRE(whole.size() == 8);
+  Table const end(whole.begin() + 4, whole.end());
+  for (bool const cuda_first : {true, false}) {
+    CAPTURE(cuda_first);
+    run(cuda_first ? "cuda" : "host", arguments + " --stop-at 4 --save half");
+    run(cuda_first ? "host" : "cuda", " --resume half --log end");
+    CHECK(run.log("end").size() == 4);
+    check_losses_alike(end, run.log("end"), 4);
+  }
+}
+
+TEST_CASE("a GPU gives the same bits again, and when a run is left and resumed")
+{
+  Runs const run;
+  for (char const* policy : {"", " --router sigmoid-bias", " --router noisy", " --gate tempered"}) {
+    CAPTURE(policy);
+    std::string const arguments = std::string(policy) + " --steps 6 --sample-bytes 20";
+    auto const whole            = run("cuda", arguments + " --save whole --log whole.log");
+    auto const again            = run("cuda", arguments + " --save again --log again.log");
+    run("cuda", arguments + " --save half --stop-at 3");
+    auto const resumed = run("cuda", " --sample-bytes 20 --resume half --save resumed");
+    CHECK(run.file("whole.log") == run.file("again.log"));
+    bool const same_again   = run.file("whole") == run.file("again");
+    bool const same_resumed = run.file("whole") == run.file("resumed");
+    bool const learnt       = run.file("whole") != run.file("half");
+    CHECK(same_again);
+    CHECK(same_resumed);
+    CHECK(learnt);
+    CHECK(line_of(whole.text, "validation") == line_of(again.text, "validation"));
+    CHECK(line_of(whole.text, "validation") == line_of(resumed.text, "validation"));
+    CHECK(line_of(whole.text, "routed experts") == line_of(resumed.text, "routed experts"));
+    CHECK(whole.text.find("-- written --") != std::string::npos);
+  }
+}
+
+}  // namespace

@@ -1,4 +1,6 @@
-#include <moe/dispatch/combine.hpp>
+// Compile at -O1: little work.
+// On every space.
+#include "support/spaces.hpp"
 
 #include <doctest/doctest.h>
 
@@ -6,21 +8,30 @@
 #include <random>
 #include <vector>
 
-#include <moe/core/element.hpp>
-#include <moe/plan/drop_policy.hpp>
-
 #include "support/plan_cases.hpp"
 #include "support/rows.hpp"
 
-using moe::accumulator_t, moe::BFloat16, moe::Half, moe::Host, moe::Id, moe::index_t,
-    moe::SlotLayout, moe::Tensor, moe::View;
+using moe::accumulator_t, moe::BFloat16, moe::Half, moe::Id, moe::index_t, moe::SlotLayout,
+    moe::Tensor, moe::View;
 using moe::test::elements_of, moe::test::random_routes, moe::test::random_values,
     moe::test::rounding, moe::test::Routes, moe::test::same_bits, moe::test::Spread,
-    moe::test::tensor_of;
+    moe::test::tensor_of, moe::test::test_space, moe::test::TestSpace;
 
 namespace {
 
-Host const one_thread{{.threads = 1}}, three_threads{{.threads = 3}};
+// Made when a test asks: where there is no GPU none is run.
+TestSpace const& one_thread()
+{
+  static TestSpace const space = test_space(moe::Products::own, 1);
+  return space;
+}
+// A GPU's handle has no threads, and another one would have a stream of its own.
+TestSpace const& three_threads()
+{
+  if (!std::is_same_v<TestSpace, moe::Host>) { return one_thread(); }
+  static TestSpace const space = test_space(moe::Products::own, 3);
+  return space;
+}
 
 struct Extras {
   bool weights, addend;
@@ -31,53 +42,58 @@ template <class T>
 void check_combine(std::mt19937& rng, Routes const& r, SlotLayout layout, index_t D, Extras with)
 {
   using S            = accumulator_t<T>;
-  auto const routing = moe::test::to_routing<S>(one_thread, r);
+  auto const routing = moe::test::to_routing<S>(one_thread(), r);
   index_t const C    = static_cast<index_t>(r.assignments()) / r.experts;
   auto const plan    = moe::test::plan_of(
-      one_thread, moe::DropByPosition{moe::FixedCapacity{C}}, layout, r, routing);
+      one_thread(), moe::DropByPosition{moe::FixedCapacity{C}}, layout, r, routing);
   index_t const N = r.tokens, R = plan.rows();
   auto values = random_values(rng, R * D);
   // Rows that no assignment has, padding, must not be read into any sum.
+  auto const slot_of = moe::test::read(one_thread(), plan.slot_of);
   std::vector<bool> live(static_cast<std::size_t>(R), false);
-  for (Id const s : moe::test::read(one_thread, plan.slot_of)) {
+  for (Id const s : slot_of) {
     if (s >= 0) { live[static_cast<std::size_t>(s)] = true; }
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!live[i / static_cast<std::size_t>(D)]) { values[i] = NAN; }
   }
-  auto const rows   = tensor_of<T>(one_thread, R, D, values);
-  auto const addend = tensor_of<S>(one_thread, N, D, random_values(rng, N * D));
-  auto const run    = [&](Host const& exec) {
+  auto const rows       = tensor_of<T>(one_thread(), R, D, values);
+  auto const row_values = elements_of(one_thread(), rows);
+  auto const addend     = tensor_of<S>(one_thread(), N, D, random_values(rng, N * D));
+  auto const run        = [&](TestSpace const& exec) {
     auto y =
-        tensor_of<T>(one_thread, N, D, std::vector<double>(static_cast<std::size_t>(N * D), NAN));
+        tensor_of<T>(one_thread(), N, D, std::vector<double>(static_cast<std::size_t>(N * D), NAN));
     moe::combine(exec,
                  routing.assignments(),
                  plan,
-                 with.weights ? routing.weight.const_view() : View<S const, 1, Host>{},
+                 with.weights ? routing.weight.const_view() : View<S const, 1, TestSpace>{},
                  rows.const_view(),
-                 with.addend ? addend.const_view() : View<S const, 2, Host>{},
+                 with.addend ? addend.const_view() : View<S const, 2, TestSpace>{},
                  y.view());
-    return y;
+    return elements_of(one_thread(), y);
   };
-  auto const y = run(one_thread);
+  auto const y           = run(one_thread());
+  auto const added_first = elements_of(one_thread(), addend);
   std::vector<double> sum(static_cast<std::size_t>(N * D), 0), size(sum.size(), 0);
   for (std::size_t i = 0; i < sum.size() && with.addend; ++i) {
-    sum[i]  = static_cast<double>(addend.view().data_handle()[i]);
+    sum[i]  = static_cast<double>(added_first[i]);
     size[i] = std::fabs(sum[i]);
   }
   for (std::size_t a = 0; a < r.assignments(); ++a) {
-    Id const slot = plan.slot_of.const_view()(static_cast<index_t>(a));
+    Id const slot = slot_of[a];
     for (index_t d = 0; d < D && slot >= 0; ++d) {
-      auto const at      = static_cast<std::size_t>(r.token[a] * D + d);
-      double const w     = with.weights ? static_cast<double>(static_cast<S>(r.weight[a])) : 1;
-      double const added = w * static_cast<double>(static_cast<S>(rows.const_view()(slot, d)));
+      auto const at  = static_cast<std::size_t>(r.token[a] * D + d);
+      double const w = with.weights ? static_cast<double>(static_cast<S>(r.weight[a])) : 1;
+      double const added =
+          w *
+          static_cast<double>(static_cast<S>(row_values[static_cast<std::size_t>(slot * D + d)]));
       sum[at] += added;
       size[at] += std::fabs(added);
     }
   }
   index_t wrong = 0;
   for (std::size_t i = 0; i < sum.size(); ++i) {
-    double const is    = static_cast<double>(static_cast<S>(y.view().data_handle()[i]));
+    double const is    = static_cast<double>(static_cast<S>(y[i]));
     double const slack = size[i] * 80 * rounding<S>() + std::fabs(sum[i]) * 1.01 * rounding<T>() +
                          0x1p-25;  // half of half's smallest step
     wrong += !(std::fabs(is - sum[i]) <= slack);
@@ -86,8 +102,8 @@ void check_combine(std::mt19937& rng, Routes const& r, SlotLayout layout, index_
   CAPTURE(r.top_k);
   CAPTURE(D);
   CHECK(wrong == 0);
-  CHECK(same_bits(run(three_threads), y));
-  CHECK(same_bits(run(one_thread), y));
+  CHECK(same_bits(run(three_threads()), y));
+  CHECK(same_bits(run(one_thread()), y));
 }
 
 template <class T>
@@ -111,7 +127,7 @@ void check_shapes(unsigned seed)
 template <class T>
 std::vector<T> combine_one(std::vector<double> const& row_values,
                            std::vector<double> const& weight,
-                           View<accumulator_t<T> const, 2, Host> addend)
+                           View<accumulator_t<T> const, 2, TestSpace> addend)
 {
   auto const K    = static_cast<int>(row_values.size());
   index_t const D = 19;  // a block of columns and some more
@@ -123,23 +139,23 @@ std::vector<T> combine_one(std::vector<double> const& row_values,
            {},
            weight,
            {0.f}};
-  auto const routing = moe::test::to_routing<accumulator_t<T>>(one_thread, r);
+  auto const routing = moe::test::to_routing<accumulator_t<T>>(one_thread(), r);
   auto const plan =
-      moe::test::plan_of(one_thread, moe::Dropless{}, SlotLayout::compact, r, routing);
+      moe::test::plan_of(one_thread(), moe::Dropless{}, SlotLayout::compact, r, routing);
   std::vector<double> values;
   for (double const v : row_values) {
     values.insert(values.end(), static_cast<std::size_t>(D), v);
   }
-  auto const rows = tensor_of<T>(one_thread, K, D, values);
-  auto y = tensor_of<T>(one_thread, 1, D, std::vector<double>(static_cast<std::size_t>(D), NAN));
-  moe::combine(one_thread,
+  auto const rows = tensor_of<T>(one_thread(), K, D, values);
+  auto y = tensor_of<T>(one_thread(), 1, D, std::vector<double>(static_cast<std::size_t>(D), NAN));
+  moe::combine(one_thread(),
                routing.assignments(),
                plan,
                routing.weight.const_view(),
                rows.const_view(),
                addend,
                y.view());
-  return elements_of(y);
+  return elements_of(one_thread(), y);
 }
 
 }  // namespace
@@ -150,7 +166,7 @@ TEST_CASE("combine is the weighted sum of a token's rows: float")
 }
 TEST_CASE("combine is the weighted sum of a token's rows: double")
 {
-  check_shapes<double>(2);
+  if constexpr (moe::test::space_has_double) { check_shapes<double>(2); }
 }
 TEST_CASE("combine is the weighted sum of a token's rows: half")
 {
@@ -170,7 +186,7 @@ TEST_CASE("a token's rows are added in the order of its choices, the addend firs
   for (float const y : combine_one<float>({1e8, -1e8, 1}, ones, {})) {
     CHECK(y == 1);
   }
-  auto const addend = tensor_of<float>(one_thread, 1, 19, std::vector<double>(19, 1e8));
+  auto const addend = tensor_of<float>(one_thread(), 1, 19, std::vector<double>(19, 1e8));
   for (float const y : combine_one<float>({1, -1e8, 1}, ones, addend.const_view())) {
     CHECK(y == 1);
   }
@@ -206,21 +222,24 @@ TEST_CASE("rows that equal x, with weights that sum to 1, give x back")
       double const weights[] = {0.5, 0.25, 0.125, 0.125};
       r.weight[a]            = weights[a % 4];
     }
-    auto const routing = moe::test::to_routing<S>(one_thread, r);
-    auto const plan    = moe::test::plan_of(
-        three_threads, moe::DropByPosition{moe::FixedCapacity{N}}, SlotLayout::padded, r, routing);
-    auto const x    = tensor_of<T>(one_thread, N, D, random_values(rng, N * D));
-    auto rows       = Tensor<T, 2, Host>(one_thread, plan.rows(), D);
-    auto const live = plan.groups();
-    for (index_t e = 0; e < 6; ++e) {
-      for (index_t s = live.begin(e); s < live.end(e); ++s) {
-        for (index_t d = 0; d < D; ++d) {
-          rows.view()(s, d) = x.const_view()(plan.token_at.const_view()(s), d);
-        }
-      }
+    auto const routing  = moe::test::to_routing<S>(one_thread(), r);
+    auto const plan     = moe::test::plan_of(three_threads(),
+                                         moe::DropByPosition{moe::FixedCapacity{N}},
+                                         SlotLayout::padded,
+                                         r,
+                                         routing);
+    auto const x        = tensor_of<T>(one_thread(), N, D, random_values(rng, N * D));
+    auto const x_values = elements_of(one_thread(), x);
+    auto const slot_of  = moe::test::read(one_thread(), plan.slot_of);
+    std::vector<T> at_slots(static_cast<std::size_t>(plan.rows() * D));
+    for (std::size_t a = 0; a < slot_of.size(); ++a) {
+      if (slot_of[a] < 0) { continue; }
+      std::copy_n(x_values.begin() + r.token[a] * D, D, at_slots.begin() + slot_of[a] * D);
     }
-    Tensor<T, 2, Host> y(one_thread, N, D);
-    moe::combine(three_threads,
+    Tensor<T, 2, TestSpace> rows(one_thread(), plan.rows(), D);
+    one_thread().copy_from_host(rows.view().data_handle(), at_slots.data(), rows.bytes());
+    Tensor<T, 2, TestSpace> y(one_thread(), N, D);
+    moe::combine(three_threads(),
                  routing.assignments(),
                  plan,
                  routing.weight.const_view(),
@@ -228,16 +247,17 @@ TEST_CASE("rows that equal x, with weights that sum to 1, give x back")
                  {},
                  y.view());
     // x w is exact for powers of two; in float and double partial sums may round.
-    index_t wrong = 0;
-    for (index_t i = 0; i < N * D; ++i) {
-      auto const is  = static_cast<double>(static_cast<S>(y.const_view().data_handle()[i]));
-      auto const was = static_cast<double>(static_cast<S>(x.const_view().data_handle()[i]));
+    index_t wrong       = 0;
+    auto const y_values = elements_of(one_thread(), y);
+    for (std::size_t i = 0; i < y_values.size(); ++i) {
+      auto const is  = static_cast<double>(static_cast<S>(y_values[i]));
+      auto const was = static_cast<double>(static_cast<S>(x_values[i]));
       wrong += !(std::fabs(is - was) <= (sizeof(T) == 2 ? 0 : 2 * rounding<T>() * std::fabs(was)));
     }
     CHECK(wrong == 0);
   };
   check(float{});
-  check(double{});
+  if constexpr (moe::test::space_has_double) { check(double{}); }
   check(Half{});
   check(BFloat16{});
 }
@@ -245,26 +265,26 @@ TEST_CASE("rows that equal x, with weights that sum to 1, give x back")
 TEST_CASE("a token that lost all its assignments gets its addend, or 0")
 {
   Routes const r{3, 1, 1, {0, 0, moe::no_expert}, {0, 1, 2}, {0, 0, 0}, {1, 1, 1}, {0, 0, 0}};
-  auto const routing = moe::test::to_routing<float>(one_thread, r);
+  auto const routing = moe::test::to_routing<float>(one_thread(), r);
   auto const plan    = moe::test::plan_of(
-      one_thread, moe::DropByPosition{moe::FixedCapacity{1}}, SlotLayout::padded, r, routing);
-  auto const rows   = tensor_of<float>(one_thread, 1, 2, {7, 8});
-  auto const addend = tensor_of<float>(one_thread, 3, 2, {1, 2, 3, 4, 5, 6});
-  auto y            = tensor_of<float>(one_thread, 3, 2, std::vector<double>(6, NAN));
-  moe::combine(one_thread,
+      one_thread(), moe::DropByPosition{moe::FixedCapacity{1}}, SlotLayout::padded, r, routing);
+  auto const rows   = tensor_of<float>(one_thread(), 1, 2, {7, 8});
+  auto const addend = tensor_of<float>(one_thread(), 3, 2, {1, 2, 3, 4, 5, 6});
+  auto y            = tensor_of<float>(one_thread(), 3, 2, std::vector<double>(6, NAN));
+  moe::combine(one_thread(),
                routing.assignments(),
                plan,
                routing.weight.const_view(),
                rows.const_view(),
                {},
                y.view());
-  CHECK((elements_of(y) == std::vector<float>{7, 8, 0, 0, 0, 0}));
-  moe::combine(one_thread,
+  CHECK((elements_of(one_thread(), y) == std::vector<float>{7, 8, 0, 0, 0, 0}));
+  moe::combine(one_thread(),
                routing.assignments(),
                plan,
                routing.weight.const_view(),
                rows.const_view(),
                addend.const_view(),
                y.view());
-  CHECK((elements_of(y) == std::vector<float>{8, 10, 3, 4, 5, 6}));
+  CHECK((elements_of(one_thread(), y) == std::vector<float>{8, 10, 3, 4, 5, 6}));
 }

@@ -1,22 +1,22 @@
-#include <moe/dispatch/permute.hpp>
+// Compile at -O1: little work.
+// On every space.
+#include "support/spaces.hpp"
 
 #include <doctest/doctest.h>
 
 #include <random>
 #include <vector>
 
-#include <moe/plan/drop_policy.hpp>
-
 #include "support/plan_cases.hpp"
 
-using moe::Host, moe::Id, moe::index_t, moe::SlotLayout, moe::Tensor;
+using moe::Id, moe::index_t, moe::SlotLayout, moe::Tensor;
 using moe::test::random_routes, moe::test::read, moe::test::Routes, moe::test::Spread,
-    moe::test::write;
+    moe::test::TestSpace, moe::test::write;
 
 namespace {
 
 template <class S>
-void check_there_and_back(Host const& exec, Routes const& r, SlotLayout layout, index_t C)
+void check_there_and_back(TestSpace const& exec, Routes const& r, SlotLayout layout, index_t C)
 {
   auto const routing = moe::test::to_routing<S>(exec, r);
   auto const plan =
@@ -28,7 +28,7 @@ void check_there_and_back(Host const& exec, Routes const& r, SlotLayout layout, 
   for (index_t a = 0; a < A; ++a) {
     number.push_back(static_cast<S>(a) / 4 + 1);
   }
-  Tensor<S, 1, Host> of_assignment(exec, A), at_slot(exec, plan.rows()), back(exec, A);
+  Tensor<S, 1, TestSpace> of_assignment(exec, A), at_slot(exec, plan.rows()), back(exec, A);
   write(exec, number, of_assignment);
   write(exec, std::vector<S>(static_cast<std::size_t>(plan.rows()), S{-5}), at_slot);
   write(exec, std::vector<S>(number.size(), S{-5}), back);
@@ -51,7 +51,7 @@ TEST_CASE("numbers go to their slots and come back, 0 where there is no slot")
 {
   std::mt19937 rng(1);
   for (int const threads : {1, 3}) {
-    Host const exec{{.threads = threads}};
+    TestSpace const exec = moe::test::test_space(moe::Products::own, threads);
     for (int const T : {0, 1, 2, 7, 65, 129, 1000}) {
       for (auto const spread : {Spread::random, Spread::with_none, Spread::one}) {
         Routes const r = random_routes(rng, T, 9, 3, spread);

@@ -1,17 +1,31 @@
+// Compile at -O1: many layers, little work in each.
+// On every space.
 // Sizes and loads at the edges, against a naive mixture of experts in double; memory beside the
 // outputs stays as it was, and so do the inputs.
+#include "support/spaces.hpp"
+
 #include <doctest/doctest.h>
 
-#include "support/layer_batch.hpp"
 #include "support/naive_moe.hpp"
+#include "support/space_batch.hpp"
 
-using moe::Host, moe::index_t;
-using moe::test::Batch, moe::test::distance, moe::test::GateFfnSizes, moe::test::Guarded,
-    moe::test::GuardedGrads, moe::test::NaiveMoe, moe::test::same_bits;
+using moe::index_t;
+using moe::test::Batch, moe::test::BatchIn, moe::test::distance, moe::test::GateFfnSizes,
+    moe::test::get, moe::test::GradsIn, moe::test::GuardedIn, moe::test::NaiveMoe,
+    moe::test::TestSpace;
 
 namespace {
 
 constexpr double balance_coeff = 0.5, z_coeff = 0.25;
+
+// The sharpest element type of the space, and what its results may differ by: parts of the largest.
+using Sharp                = std::conditional_t<moe::test::space_has_double, double, float>;
+constexpr double sharpness = moe::test::space_has_double ? 1e-12 : 3e-5;
+
+TestSpace default_space()
+{
+  return moe::test::test_space(moe::Products::automatic);
+}
 
 template <int K,
           class NormT,
@@ -55,7 +69,8 @@ NaiveMoe naive_of(LayerT const& layer, Batch<T> const& b, int top_k)
 // Runs the layer over `b` and compares all it writes with the naive one, within `tolerance` of the
 // largest value.
 template <int K, class T, class LayerT>
-void check_against_naive(LayerT const& layer,
+void check_against_naive(TestSpace const& exec,
+                         LayerT const& layer,
                          Batch<T> const& b,
                          double tolerance,
                          std::size_t slots = std::numeric_limits<std::size_t>::max())
@@ -65,27 +80,35 @@ void check_against_naive(LayerT const& layer,
   naive.slots = slots;
   naive.run();
 
-  Host const exec;
-  Batch<T> const before = b;
-  T const nan           = moe::test::to_element<T>(std::numeric_limits<double>::quiet_NaN());
-  index_t const D       = b.sizes.hidden;
-  Guarded<T> y(b.tokens * D, nan), dx(b.tokens * D, nan), evaluated(b.tokens * D, nan);
-  GuardedGrads<LayerT, S> grads(b.sizes);
-
-  auto saved = layer.forward(exec, b.param_views(layer), b.input(), y.view(D));
-  layer.evaluate(exec, b.param_views(layer), b.input(), evaluated.view(D));
-  layer.backward(
-      exec, b.param_views(layer), saved, b.input(), b.dy_view(), grads.views(), dx.view(D));
+  T const nan     = moe::test::to_element<T>(std::numeric_limits<double>::quiet_NaN());
+  index_t const D = b.sizes.hidden, elements = b.tokens * D;
+  BatchIn const in(exec, layer, b);
+  GuardedIn<T, TestSpace> const y(exec, elements, nan), dx(exec, elements, nan),
+      evaluated(exec, elements, nan);
+  GradsIn<LayerT, S, TestSpace> const grads(exec, b.sizes);
+  auto const p        = in.param_views();
+  auto saved          = layer.forward(exec, p, in.input(), y.view(D));
+  auto const backward = [&] {
+    layer.backward(exec, p, saved, in.input(), in.dy_view(), grads.views(), dx.view(D));
+    return grads.values();
+  };
+  layer.evaluate(exec, p, in.input(), evaluated.view(D));
+  auto once  = backward();
+  auto twice = backward();
 
   auto const worst = [&](auto const& got, std::vector<double> const& expected) {
-    return distance(moe::test::numbers_of(got), expected);
+    return distance(moe::test::numbers_of(got.data(), static_cast<index_t>(got.size())), expected);
   };
-  CHECK(worst(y.view(D), naive.y) <= tolerance);
-  CHECK(worst(evaluated.view(D), naive.y) <= tolerance);
-  CHECK(worst(dx.view(D), naive.dx) <= tolerance);
-  CHECK(worst(grads.views().gate.w, naive.d_gate) <= tolerance);
-  CHECK(worst(grads.views().experts.w_in, naive.d_w_in) <= tolerance);
-  CHECK(worst(grads.views().experts.w_out, naive.d_w_out) <= tolerance);
+  auto const worst_view = [&](auto const& view, std::vector<double> const& expected) {
+    return distance(moe::test::numbers_of(view), expected);
+  };
+  auto const gradient = grads.views_of(once);
+  CHECK(worst(y.values(), naive.y) <= tolerance);
+  CHECK(worst(evaluated.values(), naive.y) <= tolerance);
+  CHECK(worst(dx.values(), naive.dx) <= tolerance);
+  CHECK(worst_view(gradient.gate.w, naive.d_gate) <= tolerance);
+  CHECK(worst_view(gradient.experts.w_in, naive.d_w_in) <= tolerance);
+  CHECK(worst_view(gradient.experts.w_out, naive.d_w_out) <= tolerance);
   auto const losses = saved.losses(exec);
   CHECK(std::abs(static_cast<double>(losses[0]) - naive.balance_loss) <=
         tolerance * std::max(1.0, naive.balance_loss));
@@ -94,11 +117,12 @@ void check_against_naive(LayerT const& layer,
 
   // Routing and statistics, exactly.
   auto const loads     = saved.statistics(exec);
+  auto const expert    = get(exec, saved.routing.expert.const_view());
   std::size_t mistaken = 0, n_dropped = 0;
   for (std::size_t a = 0; a < naive.expert.size(); ++a) {
     bool const goes     = naive.takes_part[a / naive.K];
     auto const expected = goes ? static_cast<moe::Id>(naive.expert[a]) : moe::no_expert;
-    if (saved.routing.expert.const_view()(static_cast<index_t>(a)) != expected) { ++mistaken; }
+    if (expert[a] != expected) { ++mistaken; }
     if (goes && !naive.kept[a]) {
       bool const listed =
           n_dropped < loads.dropped.size() && loads.dropped[n_dropped] == static_cast<moe::Id>(a);
@@ -115,35 +139,33 @@ void check_against_naive(LayerT const& layer,
                    [](moe::Id a, std::size_t e) { return static_cast<std::size_t>(a) == e; }));
 
   // An expert that kept nothing has gradients of exactly 0.
-  double idle = 0;
+  double idle        = 0;
+  auto const look_at = [&](auto const& v, index_t e) {
+    index_t const each = v.size() / b.sizes.experts;
+    for (index_t i = e * each; i < (e + 1) * each; ++i) {
+      idle = std::max(idle, std::abs(static_cast<double>(v.data_handle()[i])));
+    }
+  };
   for (index_t e = 0; e < b.sizes.experts; ++e) {
     if (loads.kept_per_expert[static_cast<std::size_t>(e)] > 0) { continue; }
-    auto const views = grads.views().experts;
-    for (auto const& v : {views.w_in, views.w_out}) {
-      index_t const each = v.size() / b.sizes.experts;
-      for (index_t i = e * each; i < (e + 1) * each; ++i) {
-        idle = std::max(idle, std::abs(static_cast<double>(v.data_handle()[i])));
-      }
-    }
+    look_at(gradient.experts.w_in, e);
+    look_at(gradient.experts.w_out, e);
   }
   CHECK(idle == 0);
 
-  // A second backward adds the same again: twice a number is exact.
-  auto const once = moe::test::values_of(grads.views());
-  layer.backward(
-      exec, b.param_views(layer), saved, b.input(), b.dy_view(), grads.views(), dx.view(D));
-  auto const twice = moe::test::values_of(grads.views());
-  double off       = 0;
-  for (std::size_t v = 0; v < once.size(); ++v) {
-    for (std::size_t i = 0; i < once[v].size(); ++i) {
-      off = std::max(off, std::abs(twice[v][i] - 2 * once[v][i]));
+  // A second backward adds the same again.
+  auto const added = moe::test::values_of(grads.views_of(twice));
+  auto const first = moe::test::values_of(gradient);
+  for (std::size_t v = 0; v < first.size(); ++v) {
+    auto doubled = first[v];
+    for (double& g : doubled) {
+      g *= 2;
     }
+    CHECK(distance(added[v], doubled) <= tolerance);
   }
-  CHECK(off <= tolerance);
 
   CHECK((y.whole() && dx.whole() && evaluated.whole() && grads.whole()));
-  CHECK((same_bits(b.x, before.x) && same_bits(b.dy, before.dy) &&
-         same_bits(b.params, before.params) && b.mask == before.mask));
+  CHECK(in.unchanged());
 }
 
 GateFfnSizes sizes_of(index_t hidden, index_t experts, index_t ffn)
@@ -155,7 +177,7 @@ constexpr index_t all_tokens[]  = {0, 1, 2, 7, 63, 65, 127, 128, 129, 4097};
 constexpr index_t all_experts[] = {1, 2, 5, 31, 33, 64, 127, 129, 255, 256, 257, 1024};
 
 template <int K, class NormT = moe::renormalized>
-void check_sizes()
+void check_sizes(TestSpace const& exec)
 {
   auto const layer = layer_of<K, NormT>();
   unsigned seed    = 1;
@@ -169,7 +191,7 @@ void check_sizes()
       CAPTURE(E);
       CAPTURE(T);
       check_against_naive<K>(
-          layer, Batch<double>::make(layer, sizes_of(5, E, 3), T, ++seed), 1e-12);
+          exec, layer, Batch<Sharp>::make(layer, sizes_of(5, E, 3), T, ++seed), sharpness);
     }
   }
 }
@@ -178,20 +200,26 @@ void check_sizes()
 
 TEST_CASE("any number of tokens and experts, and of choices up to all of them")
 {
-  check_sizes<1, moe::unnormalized>();
-  check_sizes<2>();
-  check_sizes<8>();
-  check_sizes<32>();
+  auto const exec = default_space();
+  check_sizes<1, moe::unnormalized>(exec);
+  check_sizes<2>(exec);
+  check_sizes<8>(exec);
+  check_sizes<32>(exec);
   auto const eight = layer_of<8, moe::renormalized>();
-  check_against_naive<8>(eight, Batch<double>::make(eight, sizes_of(7, 8, 5), 65, 1), 1e-12);
+  check_against_naive<8>(
+      exec, eight, Batch<Sharp>::make(eight, sizes_of(7, 8, 5), 65, 1), sharpness);
   auto const most = layer_of<32, moe::renormalized>();
-  check_against_naive<32>(most, Batch<double>::make(most, sizes_of(7, 32, 5), 65, 1), 1e-12);
+  check_against_naive<32>(
+      exec, most, Batch<Sharp>::make(most, sizes_of(7, 32, 5), 65, 1), sharpness);
 }
 
-TEST_CASE_TEMPLATE("any hidden and ffn", T, float, double)
+using Other = std::conditional_t<moe::test::space_has_double, double, moe::BFloat16>;
+
+TEST_CASE_TEMPLATE("any hidden and ffn", T, float, Other)
 {
+  auto const exec        = default_space();
   auto const layer       = layer_of<2, moe::renormalized>();
-  double const tolerance = std::is_same_v<T, float> ? 2e-5 : 1e-12;
+  double const tolerance = sizeof(T) == 4 ? 2e-5 : sizeof(T) == 8 ? 1e-12 : 3e-2;
   struct Edge {
     index_t tokens, hidden, experts, ffn;
   };
@@ -205,42 +233,48 @@ TEST_CASE_TEMPLATE("any hidden and ffn", T, float, double)
                           Edge{9, 127, 3, 129},
                           Edge{9, 129, 3, 65},
                           Edge{3, 1000, 3, 3},
+                          Edge{129, 136, 3, 72},
+                          Edge{3, 8200, 3, 8},
                           Edge{3, 8193, 3, 3}}) {
     CAPTURE(edge.hidden);
     CAPTURE(edge.ffn);
     auto b = Batch<T>::make(layer, sizes_of(edge.hidden, edge.experts, edge.ffn), edge.tokens, 9);
     if (edge.hidden > 1000) {  // logits and pre-activations of a size that keeps its digits
       for (T& w : b.params) {
-        w = w / T(32);
+        w = moe::test::to_element<T>(static_cast<double>(w) / 32);
       }
     }
-    check_against_naive<2>(layer, b, tolerance);
+    check_against_naive<2>(exec, layer, b, tolerance);
   }
 }
 
 TEST_CASE("one expert gets everything, others nothing; with slots for all, some and none")
 {
+  auto const exec     = default_space();
   auto const dropless = layer_of<2, moe::renormalized>();
   for (index_t const favourite : {0, 3, 6}) {
     for (index_t const rest : {2, 5}) {  // of the others, the second choice is always this one
       CAPTURE(favourite);
-      auto b = Batch<double>::make(dropless, sizes_of(6, 7, 5), 129, 4);
+      auto b = Batch<Sharp>::make(dropless, sizes_of(6, 7, 5), 129, 4);
       for (index_t t = 0; t < b.tokens; ++t) {
         b.x[static_cast<std::size_t>(t * 6)] = 1;
       }
       auto const gate =
-          moe::test::params_at<std::decay_t<decltype(dropless)>, double>(b.params.data(), b.sizes)
+          moe::test::params_at<std::decay_t<decltype(dropless)>, Sharp>(b.params.data(), b.sizes)
               .gate.w;
       gate(favourite, 0) = 90;
       gate(rest, 0)      = 60;
-      check_against_naive<2>(dropless, b, 1e-12);
+      check_against_naive<2>(exec, dropless, b, sharpness);
       for (index_t const slots : {0, 1, 128, 129, 1000}) {
         CAPTURE(slots);
         moe::DropByPosition const capacity{moe::FixedCapacity{slots}};
         auto const n = static_cast<std::size_t>(slots);
-        check_against_naive<2>(layer_of<2, moe::renormalized>(capacity), b, 1e-12, n);
-        check_against_naive<2>(
-            layer_of<2, moe::renormalized>(capacity, moe::SerialDispatcher{}), b, 1e-12, n);
+        check_against_naive<2>(exec, layer_of<2, moe::renormalized>(capacity), b, sharpness, n);
+        check_against_naive<2>(exec,
+                               layer_of<2, moe::renormalized>(capacity, moe::SerialDispatcher{}),
+                               b,
+                               sharpness,
+                               n);
       }
     }
   }
@@ -248,17 +282,34 @@ TEST_CASE("one expert gets everything, others nothing; with slots for all, some 
 
 TEST_CASE("masked tokens take no part, whatever they hold")
 {
+  auto const exec = default_space();
   moe::DropByPosition const capacity{moe::FixedCapacity{9}};
   auto const dropless = layer_of<2, moe::renormalized>();
   auto const bounded  = layer_of<2, moe::renormalized>(capacity);
   for (int which = 0; which < 3; ++which) {
     CAPTURE(which);
-    auto b = Batch<double>::make(dropless, sizes_of(6, 7, 5), 65, 8);
+    auto b = Batch<Sharp>::make(dropless, sizes_of(6, 7, 5), 65, 8);
     for (index_t t = 0; t < b.tokens; ++t) {
       bool const in = which == 0 ? t % 3 != 0 : which == 1 ? t == 64 : false;
       b.mask.push_back(in ? 1 : 0);
     }
-    check_against_naive<2>(dropless, b, 1e-12);
-    check_against_naive<2>(bounded, b, 1e-12, 9);
+    check_against_naive<2>(exec, dropless, b, sharpness);
+    check_against_naive<2>(exec, bounded, b, sharpness, 9);
+  }
+}
+
+TEST_CASE("assignments around 2^16")
+{
+  auto const exec = default_space();
+  auto const one  = layer_of<1, moe::unnormalized>();
+  for (index_t const T : {65535, 65536, 65537}) {
+    CAPTURE(T);
+    check_against_naive<1>(exec, one, Batch<Sharp>::make(one, sizes_of(3, 5, 2), T, 2), sharpness);
+  }
+  auto const eight = layer_of<8, moe::renormalized>();
+  for (index_t const T : {8191, 8192, 8193}) {
+    CAPTURE(T);
+    check_against_naive<8>(
+        exec, eight, Batch<Sharp>::make(eight, sizes_of(3, 9, 2), T, 3), sharpness);
   }
 }

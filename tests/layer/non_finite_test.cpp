@@ -1,14 +1,18 @@
+// Compile at -O1: little work.
+// On every space.
 // Logits that are no numbers: counted, kept to their token, and never an index out of bounds.
+#include "support/spaces.hpp"
+
 #include <doctest/doctest.h>
 
 #include <set>
 #include <utility>
 
-#include "support/layer_batch.hpp"
+#include "support/space_batch.hpp"
 
-using moe::Host, moe::index_t, moe::Products;
-using moe::test::Batch, moe::test::GateFfnSizes, moe::test::Guarded, moe::test::GuardedGrads,
-    moe::test::same_bits;
+using moe::index_t, moe::Products;
+using moe::test::Batch, moe::test::BatchIn, moe::test::GateFfnSizes, moe::test::get,
+    moe::test::GradsIn, moe::test::GuardedIn, moe::test::same_bits, moe::test::TestSpace;
 
 namespace {
 
@@ -34,20 +38,22 @@ TEST_CASE("logits that are no numbers are counted, and stay with their token")
   auto const dropless = layer_of();
   auto const bounded  = layer_of(capacity);
   GateFfnSizes const sizes{.hidden = D, .experts = E, .expert = {.ffn = 3}};
-  auto const clean = Batch<float>::make(dropless, sizes, T, 3);
-  Host const exec{{.threads = 2, .products = Products::own}};
+  auto const clean     = Batch<float>::make(dropless, sizes, T, 3);
+  TestSpace const exec = moe::test::test_space(Products::own);
 
   // Runs `layer`, checks that ids are experts' and nothing is written beside the outputs, and
   // returns y and the number of tokens counted.
   auto const run = [&](auto const& layer, Batch<float> const& b) {
     using LayerT = std::decay_t<decltype(layer)>;
-    Guarded<float> y(T * D, 0), dx(T * D, 0);
-    GuardedGrads<LayerT, float> grads(b.sizes);
-    auto const saved = layer.forward(exec, b.param_views(layer), b.input(), y.view(D));
-    auto const p     = b.param_views(layer);
-    layer.backward(exec, p, saved, b.input(), b.dy_view(), grads.views(), dx.view(D));
+    BatchIn const in(exec, layer, b);
+    GuardedIn<float, TestSpace> const y(exec, T * D, 0), dx(exec, T * D, 0);
+    GradsIn<LayerT, float, TestSpace> const grads(exec, b.sizes);
+    auto const p     = in.param_views();
+    auto const saved = layer.forward(exec, p, in.input(), y.view(D));
+    layer.backward(exec, p, saved, in.input(), in.dy_view(), grads.views(), dx.view(D));
+    auto const expert = get(exec, saved.routing.expert.const_view());
     for (index_t t = 0; t < T; ++t) {
-      auto const id = [&](index_t k) { return saved.routing.expert.const_view()(t * 2 + k); };
+      auto const id = [&](index_t k) { return expert[static_cast<std::size_t>(t * 2 + k)]; };
       REQUIRE((id(0) >= 0 && id(0) < E && id(1) >= 0 && id(1) < E && id(0) != id(1)));
     }
     auto const loads = saved.statistics(exec);
@@ -109,8 +115,9 @@ TEST_CASE("logits that are no numbers are counted, and stay with their token")
     b.x[9 * D] = nan;
     b.mask.assign(T, 1);
     b.mask[9] = 0;
-    Guarded<float> y(T * D, nan);
-    auto const saved = dropless.forward(exec, b.param_views(dropless), b.input(), y.view(D));
+    BatchIn const in(exec, dropless, b);
+    GuardedIn<float, TestSpace> const y(exec, T * D, nan);
+    auto const saved = dropless.forward(exec, in.param_views(), in.input(), y.view(D));
     CHECK(saved.statistics(exec).non_finite_tokens == 0);
     CHECK(same_bits(b.rows_of(y.values(), {9}), std::vector<float>(D, 0.f)));
   }

@@ -1,4 +1,7 @@
-#include <moe/plan/make_plan.hpp>
+// Compile at -O1: many plans, little work in each.
+// On every space.
+// The plan is the naive one.
+#include "support/spaces.hpp"
 
 #include <doctest/doctest.h>
 
@@ -7,18 +10,29 @@
 #include <random>
 #include <vector>
 
-#include <moe/plan/drop_policy.hpp>
-
 #include "support/plan_cases.hpp"
 
 using moe::Dropless, moe::DropByPosition, moe::DropByTokenPriority, moe::DropByWeight,
-    moe::FixedCapacity, moe::Host, moe::Id, moe::index_t, moe::SlotLayout, moe::TutelCapacity;
+    moe::FixedCapacity, moe::Id, moe::index_t, moe::SlotLayout, moe::TutelCapacity;
 using moe::test::ClaimOrder, moe::test::naive_plan, moe::test::planned, moe::test::PlanLists,
-    moe::test::random_routes, moe::test::Routes, moe::test::Spread;
+    moe::test::random_routes, moe::test::Routes, moe::test::Spread, moe::test::test_space,
+    moe::test::TestSpace;
 
 namespace {
 
-Host const one_thread{{.threads = 1}}, three_threads{{.threads = 3}};
+// Made when a test asks: where there is no GPU none is run.
+TestSpace const& one_thread()
+{
+  static TestSpace const space = test_space(moe::Products::own, 1);
+  return space;
+}
+// A GPU's handle has no threads, and another one would have a stream of its own.
+TestSpace const& three_threads()
+{
+  if (!std::is_same_v<TestSpace, moe::Host>) { return one_thread(); }
+  static TestSpace const space = test_space(moe::Products::own, 3);
+  return space;
+}
 
 // The library's plan equals the naive one, on one and on three threads.
 template <class CapacityT>
@@ -37,7 +51,7 @@ void check_plan(
       layout == SlotLayout::padded ? slots * r.experts : static_cast<index_t>(r.assignments());
   PlanLists const naive =
       naive_plan(r, order, layout, static_cast<std::size_t>(slots), static_cast<std::size_t>(R));
-  PlanLists const plan = planned<float>(one_thread, policy, layout, r);
+  PlanLists const plan = planned<float>(one_thread(), policy, layout, r);
   REQUIRE((plan.asked == naive.asked));
   REQUIRE((plan.kept == naive.kept));
   REQUIRE((plan.offsets == naive.offsets));
@@ -46,7 +60,7 @@ void check_plan(
   REQUIRE((plan.token_at == naive.token_at));
   REQUIRE((plan.dropped_count == naive.dropped_count));
   REQUIRE((plan.dropped_list == naive.dropped_list));
-  REQUIRE((planned<float>(three_threads, policy, layout, r) == plan));
+  REQUIRE((planned<float>(three_threads(), policy, layout, r) == plan));
 }
 
 void check_policies(Routes const& r, int C, SlotLayout layout)
@@ -144,8 +158,8 @@ TEST_CASE("a layer in double plans as one in float")
   Routes const r = random_routes(rng, 129, 17, 4, Spread::random);
   for (int const C : {0, 3, 31}) {
     DropByWeight const policy{FixedCapacity{C}};
-    CHECK((planned<double>(one_thread, policy, SlotLayout::padded, r) ==
-           planned<float>(one_thread, policy, SlotLayout::padded, r)));
+    CHECK((planned<double>(one_thread(), policy, SlotLayout::padded, r) ==
+           planned<float>(one_thread(), policy, SlotLayout::padded, r)));
   }
 }
 
@@ -155,7 +169,7 @@ TEST_CASE("a million assignments: each live one is in exactly one slot")
   int const T = 125000, E = 256, K = 8;
   Routes const r       = random_routes(rng, T, E, K, Spread::with_none);
   auto const A         = static_cast<index_t>(r.assignments());
-  PlanLists const plan = planned<float>(three_threads, Dropless{}, SlotLayout::compact, r);
+  PlanLists const plan = planned<float>(three_threads(), Dropless{}, SlotLayout::compact, r);
   REQUIRE(A == 1000000);
   index_t live = 0, wrong = 0;
   std::vector<int> times(r.assignments(), 0);
@@ -192,7 +206,7 @@ TEST_CASE("kept, dropped and nowhere are all, and no expert keeps more than C")
     moe::CeilCapacity const rule{.factor = 0.25 * static_cast<double>(1 + rng() % 8)};
     DropByTokenPriority const policy{rule};
     index_t const C      = policy.slots(r.shape(), 0);
-    PlanLists const plan = planned<float>(three_threads, policy, SlotLayout::padded, r);
+    PlanLists const plan = planned<float>(three_threads(), policy, SlotLayout::padded, r);
     index_t nowhere      = 0;
     for (std::size_t a = 0; a < r.assignments(); ++a) {
       nowhere += r.goes(a) ? 0 : 1;
@@ -223,8 +237,8 @@ TEST_CASE("renaming experts renames the plan's experts and changes nothing else"
     e = name[static_cast<std::size_t>(e)];
   }
   auto const check = [&](auto policy, SlotLayout layout) {
-    PlanLists const a = planned<float>(one_thread, policy, layout, r);
-    PlanLists const b = planned<float>(one_thread, policy, layout, renamed);
+    PlanLists const a = planned<float>(one_thread(), policy, layout, r);
+    PlanLists const b = planned<float>(one_thread(), policy, layout, renamed);
     CHECK((a.dropped_list == b.dropped_list));
     for (std::size_t e = 0; e < name.size(); ++e) {
       auto const f = static_cast<std::size_t>(name[e]);
@@ -247,7 +261,7 @@ TEST_CASE("a capacity that follows the loads: nothing is dropped, and slots are 
   for (auto const spread : {Spread::random, Spread::one, Spread::few}) {
     Routes const r       = random_routes(rng, 100, 8, 2, spread);
     PlanLists const free = planned<float>(
-        three_threads, DropByPosition{TutelCapacity{.factor = 0}}, SlotLayout::padded, r);
+        three_threads(), DropByPosition{TutelCapacity{.factor = 0}}, SlotLayout::padded, r);
     Id const load = *std::max_element(free.asked.begin(), free.asked.end());
     CHECK(free.dropped_count[0] == 0);
     CHECK((free.kept == free.asked));
@@ -256,7 +270,7 @@ TEST_CASE("a capacity that follows the loads: nothing is dropped, and slots are 
 
     // At most 2 * 13 slots: fewer when the largest load is smaller.
     PlanLists const both = planned<float>(
-        three_threads, DropByPosition{TutelCapacity{.factor = -1}}, SlotLayout::padded, r);
+        three_threads(), DropByPosition{TutelCapacity{.factor = -1}}, SlotLayout::padded, r);
     CHECK(both.offsets[1] == std::min(load, 26));
     for (std::size_t e = 0; e < 8; ++e) {
       CHECK(both.kept[e] == std::min(both.asked[e], std::min(load, 26)));
@@ -270,23 +284,23 @@ TEST_CASE("a plan's memory is used again for other routing and nothing stale is 
   Routes const first = random_routes(rng, 129, 17, 4, Spread::one);
   Routes const next  = random_routes(rng, 129, 17, 4, Spread::with_none);
   DropByWeight const policy{FixedCapacity{20}};
-  auto const routing = moe::test::to_routing<float>(one_thread, next);
-  auto plan          = moe::test::plan_of(one_thread,
+  auto const routing = moe::test::to_routing<float>(one_thread(), next);
+  auto plan          = moe::test::plan_of(one_thread(),
                                  policy,
                                  SlotLayout::padded,
                                  first,
-                                 moe::test::to_routing<float>(one_thread, first));
-  moe::Tensor<float, 1, Host> row_max(one_thread, 129);
-  moe::test::write(one_thread, next.row_max, row_max);
-  moe::make_plan(one_thread,
+                                 moe::test::to_routing<float>(one_thread(), first));
+  moe::Tensor<float, 1, TestSpace> row_max(one_thread(), 129);
+  moe::test::write(one_thread(), next.row_max, row_max);
+  moe::make_plan(one_thread(),
                  moe::SelfCommunicator{},
                  policy,
                  next.shape(),
                  routing,
                  row_max.const_view(),
                  plan);
-  PlanLists const again = moe::test::lists_of(one_thread, plan);
-  PlanLists const fresh = planned<float>(one_thread, policy, SlotLayout::padded, next);
+  PlanLists const again = moe::test::lists_of(one_thread(), plan);
+  PlanLists const fresh = planned<float>(one_thread(), policy, SlotLayout::padded, next);
   CHECK((again.slot_of == fresh.slot_of));
   CHECK((again.kept == fresh.kept));
   CHECK((again.offsets == fresh.offsets));

@@ -1,5 +1,5 @@
 #pragma once
-// Cuda memory resources that count and fail, over CUDA's pool.
+// Cuda memory resources that count, fail and fill, over CUDA's pool.
 #include <cstddef>
 
 #include <moe/exec/cuda/resource.cuh>
@@ -8,7 +8,10 @@ namespace moe::test {
 
 class WatchedPool final : public CudaResource {
  public:
-  explicit WatchedPool(int device = 0) : pool_(device) {}
+  explicit WatchedPool(int device = 0, bool capturable = true)
+      : pool_(device), capturable_{capturable}
+  {
+  }
   void fail_at(std::size_t k)  // counted from 1; 0: never
   {
     fail_at_ = k;
@@ -30,11 +33,36 @@ class WatchedPool final : public CudaResource {
     --blocks_;
     pool_.deallocate(p, bytes, stream);
   }
+  [[nodiscard]] bool capturable() const noexcept override { return capturable_; }
+
+ private:
+  CudaPool pool_;
+  bool capturable_;
+  std::size_t fail_at_ = 0, asked_ = 0, blocks_ = 0;
+};
+
+// Memory in which every byte is `value` at first. 0xff makes every float, Half and BFloat16 a NaN
+// and every id -1, so that what nobody wrote shows where it is read; 0 is what a tool that looks
+// for such reads takes for written.
+class FillingPool final : public CudaResource {
+ public:
+  explicit FillingPool(unsigned char value, int device = 0) : pool_(device), value_{value} {}
+
+  void* allocate(std::size_t bytes, cudaStream_t stream) override
+  {
+    void* const p = pool_.allocate(bytes, stream);
+    MOE_CUDA_TRY(cudaMemsetAsync(p, value_, bytes, stream));
+    return p;
+  }
+  void deallocate(void* p, std::size_t bytes, cudaStream_t stream) noexcept override
+  {
+    pool_.deallocate(p, bytes, stream);
+  }
   [[nodiscard]] bool capturable() const noexcept override { return true; }
 
  private:
   CudaPool pool_;
-  std::size_t fail_at_ = 0, asked_ = 0, blocks_ = 0;
+  unsigned char value_;
 };
 
 }  // namespace moe::test

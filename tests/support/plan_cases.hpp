@@ -9,6 +9,7 @@
 
 #include <moe/comm/communicator.hpp>
 #include <moe/exec/host/sort.hpp>
+#include <moe/plan/drop_policy.hpp>
 #include <moe/plan/make_plan.hpp>
 
 namespace moe::test {

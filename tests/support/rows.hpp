@@ -7,21 +7,22 @@
 
 #include <moe/core/element.hpp>
 #include <moe/core/tensor.hpp>
-#include <moe/exec/host.hpp>
+
+#include "support/space.hpp"
 
 namespace moe::test {
 
-template <class T>
-Tensor<T, 2, Host> tensor_of(Host const& exec,
-                             index_t rows,
-                             index_t columns,
-                             std::vector<double> const& values)
+template <class T, class ExecT>
+Tensor<T, 2, ExecT> tensor_of(ExecT const& exec,
+                              index_t rows,
+                              index_t columns,
+                              std::vector<double> const& values)
 {
   std::vector<T> converted;
   for (double const v : values) {
     converted.push_back(static_cast<T>(static_cast<accumulator_t<T>>(v)));
   }
-  Tensor<T, 2, Host> t(exec, rows, columns);
+  Tensor<T, 2, ExecT> t(exec, rows, columns);
   exec.copy_from_host(t.view().data_handle(), converted.data(), t.bytes());
   return t;
 }
@@ -36,19 +37,17 @@ inline std::vector<double> random_values(std::mt19937& rng, index_t n)
   return values;
 }
 
-template <class T>
-std::vector<T> elements_of(Tensor<T, 2, Host> const& t)
+template <class T, class ExecT>
+std::vector<T> elements_of(ExecT const& exec, Tensor<T, 2, ExecT> const& t)
 {
-  auto const v = t.view();
-  return {v.data_handle(), v.data_handle() + v.size()};
+  return get(exec, t.const_view());
 }
 
 template <class T>
-bool same_bits(Tensor<T, 2, Host> const& a, Tensor<T, 2, Host> const& b)
+bool same_bits(std::vector<T> const& a, std::vector<T> const& b)
 {
-  return a.bytes() == b.bytes() &&
-         (a.bytes() == 0 ||
-          std::memcmp(a.view().data_handle(), b.view().data_handle(), a.bytes()) == 0);
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 // Half a unit in the last place, relative.

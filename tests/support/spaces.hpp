@@ -13,7 +13,7 @@ namespace moe::test {
 
 #if defined(__CUDACC__)
 using TestSpace = Cuda;
-inline TestSpace test_space(Products products)
+inline TestSpace test_space(Products products, int /*threads*/ = 0)
 {
   return Cuda(nullptr, {.products = products});
 }
@@ -21,9 +21,9 @@ inline constexpr bool space_has_double      = false;
 inline constexpr Products tested_products[] = {Products::own, Products::blas};
 #else
 using TestSpace = Host;
-inline TestSpace test_space(Products products)
+inline TestSpace test_space(Products products, int threads = 2)  // 0: all
 {
-  return Host{{.threads = 2, .products = products}};
+  return Host{{.threads = threads, .products = products}};
 }
 inline constexpr bool space_has_double = true;
 #if defined(MOE_WITH_CBLAS)

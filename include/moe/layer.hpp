@@ -74,7 +74,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     static_assert(Stages::template fits<T, ExecT>);
     exec.enter("moe::Layer::backward");
     check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
-    auto work = Stages::template make_work<T>(exec, saved);  // all memory, before the first write
+    auto work = Stages::template make_work<T>(exec, saved, in);  // all memory, before any write
     auto const rows = saved.to_dispatch(in.x);
 
     dispatcher_.backward_data(

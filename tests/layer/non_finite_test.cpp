@@ -121,4 +121,31 @@ TEST_CASE("logits that are no numbers are counted, and stay with their token")
     CHECK(saved.statistics(exec).non_finite_tokens == 0);
     CHECK(same_bits(b.rows_of(y.values(), {9}), std::vector<float>(D, 0.f)));
   }
+  SUBCASE("a masked token's reach no gradient")
+  {
+    auto b = clean;
+    b.mask.assign(T, 1);
+    b.mask[0] = b.mask[9] = b.mask[T - 1] = 0;
+    using LayerT                          = std::decay_t<decltype(dropless)>;
+    auto const gradients                  = [&](float held) {
+      for (index_t t : {index_t{0}, index_t{9}, T - 1}) {
+        std::fill_n(b.x.begin() + t * D, D, held);
+      }
+      BatchIn const in(exec, dropless, b);
+      GuardedIn<float, TestSpace> const y(exec, T * D, 0), dx(exec, T * D, 0);
+      GradsIn<LayerT, float, TestSpace> const grads(exec, b.sizes);
+      auto const saved = dropless.forward(exec, in.param_views(), in.input(), y.view(D));
+      dropless.backward(
+          exec, in.param_views(), saved, in.input(), in.dy_view(), grads.views(), dx.view(D));
+      auto all       = grads.values();
+      auto const end = dx.values();
+      all.insert(all.end(), end.begin(), end.end());
+      return all;
+    };
+    auto const expected_gradients = gradients(0.5f);
+    for (float const held : {nan, inf, -inf}) {
+      CAPTURE(held);
+      CHECK(same_bits(gradients(held), expected_gradients));
+    }
+  }
 }

@@ -125,13 +125,16 @@ class LayerPolicies
   }
 
   template <class T, class ExecT, class SavedT>
-  [[nodiscard]] Work<T, ExecT> make_work(ExecT const& exec, SavedT const& saved) const
+  [[nodiscard]] Work<T, ExecT> make_work(ExecT const& exec,
+                                         SavedT const& saved,
+                                         LayerInput<T, ExecT> const& in) const
   {
     using S = accumulator_t<T>;
     Work<T, ExecT> w;
     w.d_weight = Tensor<S, 1, ExecT>(exec, saved.routing.expert.extent(0));
     w.d_logits = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.logits.extent(1));
     w.addend   = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.sizes.hidden);
+    w.masked_x = make_masked(exec, in);
     w.gate     = gate_.template make_carry<T>(exec, Model::gate_layout(saved.sizes), saved.tokens);
     w.experts  = dispatcher_.template make_work<T>(
         exec, expert_, Model::expert_layout(saved.sizes), saved.plan.rows());
@@ -140,6 +143,14 @@ class LayerPolicies
           shared_.template make_carry<T>(exec, Model::shared_layout(saved.sizes), saved.tokens);
     }
     return w;
+  }
+
+  // Room for x as the gate reads it; nothing without a mask.
+  template <class T, class ExecT>
+  [[nodiscard]] Tensor<T, 2, ExecT> make_masked(ExecT const& exec,
+                                                LayerInput<T, ExecT> const& in) const
+  {
+    return Tensor<T, 2, ExecT>(exec, in.mask.empty() ? 0 : in.x.extent(0), in.x.extent(1));
   }
 
   // Room for the shared expert's part of y; nothing without one.

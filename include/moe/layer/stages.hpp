@@ -1,5 +1,6 @@
 #pragma once
 // The stages between the policies, as layer.hpp calls them by name.
+#include <moe/layer/masked_rows.hpp>
 #include <moe/layer/policies.hpp>
 #include <moe/route/row_maximum.hpp>
 
@@ -28,10 +29,12 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
              bool training,
              Routed<T, ExecT>& to) const
   {
-    using S          = accumulator_t<T>;
-    auto const comm  = dispatcher_.communicator();
-    auto const input = routing_input(in, to.sizes.experts, training);
-    gate_.forward(exec, params.gate, in.step, in.x, to.gate, to.logits.view());
+    using S           = accumulator_t<T>;
+    auto const comm   = dispatcher_.communicator();
+    auto const input  = routing_input(in, to.sizes.experts, training);
+    auto memory       = this->make_masked(exec, in);
+    auto const gate_x = detail::masked_rows(exec, in.x, in.mask, memory);
+    gate_.forward(exec, params.gate, in.step, gate_x, to.gate, to.logits.view());
     auto const logits = to.logits.const_view();
     as_stage(router_).route(exec, comm, input, logits, to.routing.view());
 
@@ -146,7 +149,9 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
   {
     auto const d_logits = work.d_logits.const_view();
     auto const addend   = work.addend.view();
-    gate_.backward_data(exec, params.gate, saved.gate, in.step, in.x, d_logits, work.gate, addend);
+    auto const gate_x   = detail::masked_rows(exec, in.x, in.mask, work.masked_x);
+    gate_.backward_data(
+        exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, addend);
     if constexpr (has_shared) {
       shared_.backward_data(exec, params.shared, saved.shared, in.x, dy, work.shared, addend);
     }
@@ -161,8 +166,9 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
                                Params<G, ExecT> const& grads) const
   {
     auto const d_logits = work.d_logits.const_view();
+    auto const gate_x   = in.mask.empty() ? in.x : work.masked_x.const_view();
     gate_.backward_weights(
-        exec, params.gate, saved.gate, in.step, in.x, d_logits, work.gate, grads.gate);
+        exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, grads.gate);
     if constexpr (has_shared) {
       shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, grads.shared);
     }

@@ -239,6 +239,7 @@ struct LayerWork {
   Tensor<S, 1, ExecT> d_weight;  // (A)
   Tensor<S, 2, ExecT> d_logits;  // (T, N)
   Tensor<S, 2, ExecT> addend;    // (T, D) what gate and shared expert add to dx
+  Tensor<T, 2, ExecT> masked_x;  // (T, D) what the gate reads, where a mask is given
   typename GateT::template Carry<T, ExecT> gate;
   typename DispatcherT::template Work<T, ExecT, ExpertT> experts;
   typename detail::SharedState<ModelT::has_shared, T, ExecT, SharedT>::Carry shared;

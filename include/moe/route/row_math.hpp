@@ -136,8 +136,12 @@ MOE_HOST_DEVICE RowSoftmax<S> row_softmax(G team, Row<S const> logits)
 {
   S const maximum = max_logit(team, logits);
   S sum           = 0;
-  for (Id e = team.lane(); e < logits.size(); e += team.size()) {
-    sum += std::exp(finite_logit(logits[e]) - maximum);
+  for (Id e = team.lane(); e < logits.size();) {
+    S part = 0;  // of 32 columns, so that a lane that is alone rounds as little as a warp
+    for (int i = 0; i < 32 && e < logits.size(); ++i, e += team.size()) {
+      part += std::exp(finite_logit(logits[e]) - maximum);
+    }
+    sum += part;
   }
   return {maximum, team.sum(sum)};
 }

@@ -89,7 +89,8 @@ std::set<std::string> read(std::vector<std::string> const& arguments, Options& o
     }
     auto const equals    = argument.find('=');
     bool const inside    = equals != std::string::npos;
-    Option const& option = find(argument.substr(2, inside ? equals - 2 : equals));
+    auto const name      = argument.substr(2, inside ? equals - 2 : equals);
+    Option const& option = find(name);
     named.insert(option.name);
     auto const has_next = [&] {
       return i + 1 < arguments.size() && arguments[i + 1].rfind("--", 0) != 0;

@@ -36,7 +36,9 @@ TEST_CASE("sigmoid with selection bias and groups")
 {
   std::vector<double> const bias{0, 0.3, -0.2, 0, 0.5, 0, 0, -0.4};
   auto const on_host = put<float>(Host{}, bias, 8);
-  auto const on_cuda = put<float>(Cuda{}, bias, 8);
+  Cuda const beside;  // another stream than the layers': they may use what it has finished
+  auto const on_cuda = put<float>(beside, bias, 8);
+  beside.synchronize();
   check_parity("sigmoid", [&]<class ExecT>(ExecT const&) {
     SigmoidTopK<3, renormalized, group_limited<top2_sum>, ExecT> router{
         .scale = 2.5, .group = {.groups = 4, .kept = 2}};

@@ -4,6 +4,7 @@
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <moe/exec/cuda/grouped_tiles.cuh>
+#include <moe/exec/gemm.hpp>
 
 namespace moe::detail {
 

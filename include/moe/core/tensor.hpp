@@ -8,6 +8,73 @@
 #include <moe/core/view.hpp>
 
 namespace moe {
+namespace detail {
+
+// Bytes of a space, returned to it in stream order. Out of line and of no element type, because a
+// layer has dozens of tensors and whoever composes one compiles them.
+template <class ExecT>
+class Memory {
+ public:
+  Memory() = default;
+  [[gnu::noinline]] Memory(ExecT const& exec, std::size_t bytes) : exec_{exec}, bytes_{bytes}
+  {
+    if (bytes > 0) { data_ = exec_.allocate(bytes); }
+  }
+  [[gnu::noinline]] Memory(Memory&& other) noexcept
+      : exec_{other.exec_},
+        bytes_{std::exchange(other.bytes_, 0)},
+        data_{std::exchange(other.data_, nullptr)}
+  {
+  }
+  [[gnu::noinline]] Memory& operator=(Memory&& other) noexcept
+  {
+    if (this != &other) {
+      release();
+      exec_  = other.exec_;
+      bytes_ = std::exchange(other.bytes_, 0);
+      data_  = std::exchange(other.data_, nullptr);
+    }
+    return *this;
+  }
+  Memory(Memory const&)            = delete;
+  Memory& operator=(Memory const&) = delete;
+  [[gnu::noinline]] ~Memory() { release(); }
+
+  [[nodiscard]] void* data() const { return data_; }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+ private:
+  void release() noexcept
+  {
+    if (data_ != nullptr) { exec_.deallocate(data_, bytes_); }
+  }
+
+  ExecT exec_        = ExecT::none();  // holds no state until it owns memory
+  std::size_t bytes_ = 0;
+  void* data_        = nullptr;
+};
+
+// Of a tensor; refuses negative extents and what does not fit 63 bits.
+[[gnu::noinline]] inline std::size_t tensor_bytes(std::size_t element,
+                                                  index_t const* extents,
+                                                  int rank)
+{
+  bool empty = false;
+  for (int r = 0; r < rank; ++r) {
+    if (extents[r] < 0) {
+      Check{"moe::Tensor"}.fail<ShapeError>("extent", extents[r], "at least 0");
+    }
+    empty = empty || extents[r] == 0;
+  }
+  if (empty) { return 0; }
+  auto n = static_cast<index_t>(element);
+  for (int r = 0; r < rank; ++r) {
+    n = checked_mul("moe::Tensor", "bytes", n, extents[r]);
+  }
+  return static_cast<std::size_t>(n);
+}
+
+}  // namespace detail
 
 // Owning, uninitialised, move-only; its memory comes from and returns to `exec`, in stream order.
 template <class T, int Rank, class ExecT>
@@ -19,63 +86,37 @@ class Tensor {
   template <std::integral... Extents>
     requires(sizeof...(Extents) == Rank)
   explicit Tensor(ExecT const& exec, Extents... extents)
-      : exec_{exec}, extents_{static_cast<index_t>(extents)...}, bytes_{checked_bytes()}
+      : extents_{static_cast<index_t>(extents)...},
+        memory_(exec, detail::tensor_bytes(sizeof(T), extents_.begin(), Rank))
   {
-    if (bytes_ > 0) { data_ = static_cast<T*>(exec_.allocate(bytes_)); }
   }
   Tensor(Tensor&& other) noexcept
-      : exec_{other.exec_},
-        extents_{std::exchange(other.extents_, {})},
-        bytes_{std::exchange(other.bytes_, 0)},
-        data_{std::exchange(other.data_, nullptr)}
+      : extents_{std::exchange(other.extents_, {})}, memory_{std::move(other.memory_)}
   {
   }
   Tensor& operator=(Tensor&& other) noexcept
   {
     if (this != &other) {
-      release();
-      exec_    = other.exec_;
       extents_ = std::exchange(other.extents_, {});
-      bytes_   = std::exchange(other.bytes_, 0);
-      data_    = std::exchange(other.data_, nullptr);
+      memory_  = std::move(other.memory_);
     }
     return *this;
   }
   Tensor(Tensor const&)            = delete;
   Tensor& operator=(Tensor const&) = delete;
-  ~Tensor() { release(); }
+  ~Tensor()                        = default;
 
-  [[nodiscard]] View<T, Rank, ExecT> view() { return {data_, extents_}; }
-  [[nodiscard]] View<T const, Rank, ExecT> view() const { return {data_, extents_}; }
-  [[nodiscard]] View<T const, Rank, ExecT> const_view() const { return {data_, extents_}; }
+  [[nodiscard]] View<T, Rank, ExecT> view() { return {data(), extents_}; }
+  [[nodiscard]] View<T const, Rank, ExecT> view() const { return {data(), extents_}; }
+  [[nodiscard]] View<T const, Rank, ExecT> const_view() const { return {data(), extents_}; }
   [[nodiscard]] index_t extent(int r) const { return extents_[r]; }
-  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  [[nodiscard]] std::size_t bytes() const { return memory_.bytes(); }
 
  private:
-  [[nodiscard]] std::size_t checked_bytes() const
-  {
-    index_t n = static_cast<index_t>(sizeof(T));
-    for (auto e : extents_) {
-      if (e < 0) { Check{"moe::Tensor"}.fail<ShapeError>("extent", e, "at least 0"); }
-    }
-    for (auto e : extents_) {
-      if (e == 0) { return 0; }
-    }
-    for (auto e : extents_) {
-      n = checked_mul("moe::Tensor", "bytes", n, e);
-    }
-    return static_cast<std::size_t>(n);
-  }
-  void release() noexcept
-  {
-    if (data_ != nullptr) { exec_.deallocate(data_, bytes_); }
-    data_ = nullptr;
-  }
+  [[nodiscard]] T* data() const { return static_cast<T*>(memory_.data()); }
 
-  ExecT exec_ = ExecT::none();  // holds no state until it owns memory
   Array<index_t, Rank> extents_{};
-  std::size_t bytes_ = 0;
-  T* data_           = nullptr;
+  detail::Memory<ExecT> memory_;
 };
 
 }  // namespace moe

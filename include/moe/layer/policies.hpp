@@ -1,5 +1,5 @@
 #pragma once
-// The layer's policies: what they need, made and checked.
+// The layer's policies, and what is checked of them and of a call's arguments.
 #include <moe/layer/check.hpp>
 #include <moe/layer/requirements.hpp>
 
@@ -36,40 +36,6 @@ class LayerPolicies
   template <class T, class ExecT>
   using Saved = typename Types::template Saved<T, ExecT>;
 
-  // One allocation for all parameters or all gradients, zeros; initialize() gives them values.
-  template <class T, class ExecT>
-  [[nodiscard]] auto make_params(ExecT const& exec, Sizes const& sizes) const
-  {
-    static_assert(detail::ParamsRequirements<GateT, ExpertT, T, ExecT>::met);
-    check_policies(Check{"moe::Layer::make_params"}, sizes);
-    return OwnedParams<Params, T, Sizes, ExecT>(exec, sizes);
-  }
-
-  // What forward fills and backward reads, for `tokens` = T tokens in `sequences` sequences.
-  template <class T, class ExecT>
-  [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec,
-                                           Sizes const& sizes,
-                                           index_t tokens,
-                                           index_t sequences = 1) const
-  {
-    static_assert(fits<T, ExecT>);
-    using S = accumulator_t<T>;
-    check_batch(Check{"moe::Layer::make_saved"}, sizes, tokens, sequences);
-    Saved<T, ExecT> saved;
-    static_cast<Routed<T, ExecT>&>(saved) = make_routed<T>(exec, sizes, tokens, sequences);
-    saved.experts                         = dispatcher_.template make_saved<T>(
-        exec, expert_, Model::expert_layout(sizes), saved.plan.rows());
-    saved.shared = make_shared<T>(exec, sizes, tokens);
-    for_each_loss([&]<std::size_t Index>(auto const& loss) {
-      bool const per_sequence = loss.scope == LoadScope::sequence;
-      saved.loads[Index]      = Load<S, ExecT>(exec, per_sequence ? sequences : 1, sizes.experts);
-    });
-    saved.loss_values = Tensor<S, 1, ExecT>(exec, static_cast<index_t>(loss_count));
-    saved.non_finite  = Tensor<Id, 1, ExecT>(exec, 1);
-    saved.invalid     = Tensor<Id, 1, ExecT>(exec, 1);
-    return saved;
-  }
-
  protected:
   template <class T, class ExecT>
   using Routed = typename Types::template Routed<T, ExecT>;
@@ -89,76 +55,6 @@ class LayerPolicies
         shared_{detail::pick<SharedT>(extras...)},
         losses_{std::tuple_cat(detail::keep_if_loss(extras)...)}
   {
-  }
-
-  template <class T, class ExecT>
-  [[nodiscard]] auto make_shared([[maybe_unused]] ExecT const& exec,
-                                 [[maybe_unused]] Sizes const& sizes,
-                                 [[maybe_unused]] index_t tokens) const
-  {
-    if constexpr (has_shared) {
-      return shared_.template make_saved<T>(exec, Model::shared_layout(sizes), tokens);
-    } else {
-      return typename detail::SharedState<false, T, ExecT, SharedT>::Saved{};
-    }
-  }
-
-  template <class T, class ExecT>
-  [[nodiscard]] Routed<T, ExecT> make_routed(ExecT const& exec,
-                                             Sizes const& sizes,
-                                             index_t tokens,
-                                             index_t sequences) const
-  {
-    using S             = accumulator_t<T>;
-    index_t const A     = assignments(sizes, tokens);
-    index_t const slots = most_slots(sizes, tokens);
-    Routed<T, ExecT> r;
-    r.sizes       = sizes;
-    r.tokens      = tokens;
-    r.sequences   = sequences;
-    r.gate        = gate_.template make_saved<T>(exec, Model::gate_layout(sizes), tokens);
-    r.logits      = Tensor<S, 2, ExecT>(exec, tokens, logit_columns<RouterT>(sizes.experts));
-    r.routing     = Routing<S, ExecT>(exec, tokens, A, top_k);
-    r.kept_weight = Tensor<S, 1, ExecT>(exec, RenormalizesKept<RouterT> ? A : 0);
-    r.plan        = RoutingPlan<ExecT>(exec, layout, sizes.experts, A, slots);
-    return r;
-  }
-
-  template <class T, class ExecT, class SavedT>
-  [[nodiscard]] Work<T, ExecT> make_work(ExecT const& exec,
-                                         SavedT const& saved,
-                                         LayerInput<T, ExecT> const& in) const
-  {
-    using S = accumulator_t<T>;
-    Work<T, ExecT> w;
-    w.d_weight = Tensor<S, 1, ExecT>(exec, saved.routing.expert.extent(0));
-    w.d_logits = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.logits.extent(1));
-    w.addend   = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.sizes.hidden);
-    w.masked_x = make_masked(exec, in);
-    w.gate     = gate_.template make_carry<T>(exec, Model::gate_layout(saved.sizes), saved.tokens);
-    w.experts  = dispatcher_.template make_work<T>(
-        exec, expert_, Model::expert_layout(saved.sizes), saved.plan.rows());
-    if constexpr (has_shared) {
-      w.shared =
-          shared_.template make_carry<T>(exec, Model::shared_layout(saved.sizes), saved.tokens);
-    }
-    return w;
-  }
-
-  // Room for x as the gate reads it; nothing without a mask.
-  template <class T, class ExecT>
-  [[nodiscard]] Tensor<T, 2, ExecT> make_masked(ExecT const& exec,
-                                                LayerInput<T, ExecT> const& in) const
-  {
-    return Tensor<T, 2, ExecT>(exec, in.mask.empty() ? 0 : in.x.extent(0), in.x.extent(1));
-  }
-
-  // Room for the shared expert's part of y; nothing without one.
-  template <class T, class ExecT>
-  [[nodiscard]] Tensor<accumulator_t<T>, 2, ExecT> make_addend(ExecT const& exec,
-                                                               View<T const, 2, ExecT> x) const
-  {
-    return Tensor<accumulator_t<T>, 2, ExecT>(exec, has_shared ? x.extent(0) : 0, x.extent(1));
   }
 
   template <class T, class ExecT>
@@ -244,7 +140,6 @@ class LayerPolicies
     return {tokens, sizes.experts, top_k > 0 ? top_k : mean};
   }
 
- private:
   void check_batch(Check const& check, Sizes const& sizes, index_t tokens, index_t sequences) const
   {
     check_policies(check, sizes);

@@ -1,25 +1,24 @@
 #pragma once
 // The stages between the policies, as layer.hpp calls them by name.
 #include <moe/layer/masked_rows.hpp>
-#include <moe/layer/policies.hpp>
+#include <moe/layer/state.hpp>
 #include <moe/route/row_maximum.hpp>
 
 namespace moe {
 
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
-class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
-  using Policies = LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
+class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
+  using State = LayerState<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
 
  protected:
   template <class T, class ExecT>
-  using Params = typename Policies::template Params<T, ExecT>;
+  using Params = typename State::template Params<T, ExecT>;
   template <class T, class ExecT>
-  using Routed = typename Policies::template Routed<T, ExecT>;
-  using Policies::capacity_, Policies::dispatcher_, Policies::gate_, Policies::router_,
-      Policies::shared_;
-  using Policies::for_each_loss, Policies::has_shared, Policies::shape, Policies::top_k;
+  using Routed = typename State::template Routed<T, ExecT>;
+  using State::capacity_, State::dispatcher_, State::gate_, State::router_, State::shared_;
+  using State::for_each_loss, State::has_shared, State::shape, State::top_k;
 
-  using Policies::Policies;
+  using State::State;
 
   // gate -> logits, route -> ids and weights, plan -> slots
   template <class ExecT, class T>
@@ -32,7 +31,7 @@ class LayerStages : public LayerPolicies<RouterT, CapacityT, DispatcherT, Expert
     using S           = accumulator_t<T>;
     auto const comm   = dispatcher_.communicator();
     auto const input  = routing_input(in, to.sizes.experts, training);
-    auto memory       = this->make_masked(exec, in);
+    auto memory       = State::make_masked(exec, in);
     auto const gate_x = detail::masked_rows(exec, in.x, in.mask, memory);
     gate_.forward(exec, params.gate, in.step, gate_x, to.gate, to.logits.view());
     auto const logits = to.logits.const_view();

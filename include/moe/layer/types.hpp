@@ -16,7 +16,8 @@
 
 namespace moe {
 
-// What one call works on beside parameters. Only x must be given.
+// What one call works on beside parameters. Only x must be given. What x holds where the mask is 0
+// does not matter, but to a shared expert, which computes every row.
 template <class T, class ExecT>
 struct LayerInput {
   View<T const, 2, ExecT> x;                  // (T, D)

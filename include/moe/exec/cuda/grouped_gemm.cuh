@@ -26,6 +26,13 @@ bool aligned_16(T const* base, index_t columns)
          columns <= (1 << 30);
 }
 
+// Rows that the kernels can number: 64 GiB of them.
+template <class T>
+bool within_64_gib(View<T, 2, Cuda> rows)
+{
+  return rows.size() / 8 < ~std::uint32_t{0};
+}
+
 // A block per multiprocessor, which takes tile after tile.
 template <class Kernel, class Product>
 MOE_HIDDEN void launch_mma(Cuda const& exec,
@@ -92,7 +99,8 @@ void grouped_gemm_rows(Cuda const& exec,
   };
   if constexpr (detail::tensor_core_elements<A, TW>) {
     if (detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride) &&
-        detail::aligned_16(p.c, n) && detail::aligned_16(p.bias, n)) {
+        detail::aligned_16(p.c, n) && detail::aligned_16(p.bias, n) &&
+        detail::within_64_gib(a.base)) {
       auto const order  = order_of(detail::tile_rows, detail::tile_columns);
       auto const kernel = tw == Transpose::yes
                               ? &detail::grouped_rows_mma_kernel<A, C, detail::Major::k>

@@ -24,9 +24,26 @@ inline int tile_shared_bytes(bool hopper)
                 : MmaPipeline<Half, Major::k, Major::k>::shared_bytes;
 }
 
+// Blocks stay and take tile after tile, until next() gives none; a tile's first copies run while
+// the results of the one before are stored.
+template <class Pipeline, class Next, class Start, class Store>
+__device__ __forceinline__ void for_each_tile(Pipeline& pipeline,
+                                              Next const& next,
+                                              Start const& start,
+                                              Store const& store)
+{
+  GroupedTile done{-1, 0, 0, 0}, tile = next();
+  while (true) {
+    if (tile.expert >= 0) { start(tile); }
+    if (done.expert >= 0) { store(done); }
+    if (tile.expert < 0) { return; }
+    pipeline.multiply();
+    done = tile;
+    tile = next();
+  }
+}
+
 // c(r) = a(r) op(w(e)) + bias(e). B is Major::k for w (L, N, K), Major::lanes for w (L, K, N).
-// Blocks stay and take tile after tile; a tile's first copies run while the results of the one
-// before are stored.
 template <class T, class C, Major B>
 __global__ void __launch_bounds__(tile_threads, 1)
     grouped_rows_mma_kernel(GroupedProduct<T, T, C> const p, TileOrder const order)
@@ -66,15 +83,7 @@ __global__ void __launch_bounds__(tile_threads, 1)
         });
   };
 
-  GroupedTile done{-1, 0, 0, 0}, tile = next();
-  while (true) {
-    if (tile.expert >= 0) { start(tile); }
-    if (done.expert >= 0) { store(done); }
-    if (tile.expert < 0) { return; }
-    pipeline.multiply();
-    done = tile;
-    tile = next();
-  }
+  for_each_tile(pipeline, next, start, store);
 }
 
 // dw(e) (M, N) += sum over rows of e of a(r) b(r)^T
@@ -116,15 +125,7 @@ __global__ void __launch_bounds__(tile_threads, 1)
         });
   };
 
-  GroupedTile done{-1, 0, 0, 0}, tile = next();
-  while (true) {
-    if (tile.expert >= 0) { start(tile); }
-    if (done.expert >= 0) { store(done); }
-    if (tile.expert < 0) { return; }
-    pipeline.multiply();
-    done = tile;
-    tile = next();
-  }
+  for_each_tile(pipeline, next, start, store);
 }
 
 }  // namespace moe::detail

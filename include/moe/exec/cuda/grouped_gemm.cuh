@@ -98,7 +98,7 @@ void grouped_gemm_rows(Cuda const& exec,
     return detail::TileOrder(detail::row_tiles_bound(groups, tile_m), detail::tiles_of(n, tile_n));
   };
   if constexpr (detail::tensor_core_elements<A, TW>) {
-    if (detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride) &&
+    if (k > 0 && detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride) &&
         detail::aligned_16(p.c, n) && detail::aligned_16(p.bias, n) &&
         detail::within_64_gib(a.base)) {
       auto const order  = order_of(detail::tile_rows, detail::tile_columns);

@@ -3,8 +3,6 @@
 // is described to them instead of loaded, and they work while threads start the next copies.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
-#include <utility>
-
 #include <moe/exec/cuda/mma_pipeline.cuh>
 #include <moe/exec/cuda/wgmma.cuh>
 
@@ -54,7 +52,7 @@ class WgmmaPipeline {
       fence_shared_for_tensor_cores();
       __syncthreads();  // the step's tile is here, and the products of step - 2 are done
       wgmma_fence();
-      multiply_tile(step, std::make_integer_sequence<int, wgmma_tuning.depth / 16>{});
+      multiply_tile(step);
       wgmma_commit();
       copy(step + ahead);
       wgmma_wait<1>();
@@ -97,17 +95,17 @@ class WgmmaPipeline {
     }
     commit_copies();
   }
-  template <int... Slice>
-  __device__ __forceinline__ void multiply_tile(int step, std::integer_sequence<int, Slice...>)
+  __device__ __forceinline__ void multiply_tile(int step)
   {
     std::uint32_t const at = static_cast<std::uint32_t>(step % stages) * (tile / 16);
-    (wgmma_64x256x16 < T,
-     MajorA == Major::lanes,
-     MajorB == Major::lanes > (acc_,
-                               a_tile_ + at + Slice * A::Tile::k_bytes / 16,
-                               b_tile_ + at + Slice * B::Tile::k_bytes / 16,
-                               step > 0 || Slice > 0),
-     ...);
+#pragma unroll
+    for (int i = 0; i < wgmma_tuning.depth / 16; ++i) {
+      wgmma_64x256x16<T, MajorA == Major::lanes, MajorB == Major::lanes>(
+          acc_,
+          a_tile_ + at + static_cast<std::uint32_t>(i * A::Tile::k_bytes / 16),
+          b_tile_ + at + static_cast<std::uint32_t>(i * B::Tile::k_bytes / 16),
+          step > 0 || i > 0);
+    }
   }
   // The same in all lanes, which the compiler is made to see.
   __device__ static int warpgroup()

@@ -36,7 +36,8 @@ TEST_CASE("sigmoid with selection bias and groups")
 {
   std::vector<double> const bias{0, 0.3, -0.2, 0, 0.5, 0, 0, -0.4};
   auto const on_host = put<float>(Host{}, bias, 8);
-  Cuda const beside;  // another stream than the layers': they may use what it has finished
+  PlainMemory memory;  // the layers have streams of their own
+  Cuda const beside(nullptr, {.resource = &memory});
   auto const on_cuda = put<float>(beside, bias, 8);
   beside.synchronize();
   check_parity("sigmoid", [&]<class ExecT>(ExecT const&) {

@@ -65,4 +65,17 @@ class FillingPool final : public CudaResource {
   unsigned char value_;
 };
 
+// Memory that no stream orders, for what several streams read.
+class PlainMemory final : public CudaResource {
+ public:
+  void* allocate(std::size_t bytes, cudaStream_t) override
+  {
+    void* p = nullptr;
+    MOE_CUDA_TRY(cudaMalloc(&p, bytes));
+    return p;
+  }
+  void deallocate(void* p, std::size_t, cudaStream_t) noexcept override { (void)cudaFree(p); }
+  [[nodiscard]] bool capturable() const noexcept override { return false; }
+};
+
 }  // namespace moe::test

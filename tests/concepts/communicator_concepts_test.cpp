@@ -1,10 +1,15 @@
 // Near misses of the communicator: each lacks one thing of the contract.
 #include <moe/comm/communicator.hpp>
+#include <moe/comm/decorators.hpp>
+#include <moe/comm/thread_world.hpp>
 #include <moe/exec/host.hpp>
 
 #include <doctest/doctest.h>
 
-using moe::Communicator, moe::Host, moe::Id, moe::View;
+#include <string>
+#include <vector>
+
+using moe::Communicator, moe::ExchangeCommunicator, moe::Host, moe::Id, moe::RankBlocks, moe::View;
 
 namespace {
 
@@ -54,6 +59,129 @@ struct GivesACopy : Whole {
   }
 };
 static_assert(!moe::HasAllReduce<GivesACopy, Host, Id> && !Communicator<GivesACopy, Host>);
+
+// What rows travel over: Whole with the exchanges.
+struct Exchange : Whole {
+  template <class ExecT, class T>
+  void all_gather(ExecT const&,
+                  std::type_identity_t<View<T const, 1, ExecT>>,
+                  View<T, 1, ExecT>) const
+  {
+  }
+  template <class ExecT, class T>
+  void reduce_scatter_sum(ExecT const&,
+                          std::type_identity_t<View<T const, 1, ExecT>>,
+                          View<T, 1, ExecT>) const
+  {
+  }
+  template <class ExecT, class T>
+  void all_to_all(ExecT const&,
+                  std::type_identity_t<View<T const, 1, ExecT>>,
+                  View<T, 1, ExecT>) const
+  {
+  }
+  template <class ExecT, class T>
+  void all_to_all_v(ExecT const&,
+                    std::type_identity_t<View<T const, 1, ExecT>>,
+                    RankBlocks const&,
+                    View<T, 1, ExecT>,
+                    RankBlocks const&) const
+  {
+  }
+};
+template <class DerivedT>
+struct Splits : Exchange {
+  [[nodiscard]] DerivedT split(int, int) const { return {}; }
+};
+struct WholeExchange : Splits<WholeExchange> {};
+static_assert(ExchangeCommunicator<WholeExchange, Host, float>);
+static_assert(Communicator<Exchange, Host> &&
+              !ExchangeCommunicator<Exchange, Host, float>);  // split
+
+// Every communicator of the library, and every decorator around each.
+template <class C>
+constexpr bool exchanges =
+    ExchangeCommunicator<C, Host, float> && ExchangeCommunicator<C, Host, double> &&
+    ExchangeCommunicator<C, Host, moe::BFloat16> && moe::HasAllGather<C, Host, std::byte> &&
+    moe::HasAllToAllV<C, Host, std::byte>;
+template <class C>
+constexpr bool exchanges_decorated =
+    exchanges<C> && exchanges<moe::RecordingCommunicator<C>> &&
+    exchanges<moe::DelayedCommunicator<C>> && exchanges<moe::FailingCommunicator<C>>;
+static_assert(exchanges_decorated<moe::SelfCommunicator>);
+static_assert(exchanges_decorated<moe::ThreadCommunicator>);
+static_assert(
+    exchanges<moe::RecordingCommunicator<moe::DelayedCommunicator<moe::SelfCommunicator>>>);
+static_assert(
+    !moe::HasSplit<moe::RecordingCommunicator<Exchange>>);  // only what it goes around has
+
+// A sum is of numbers; what travels is copied as bytes and may be written.
+struct OwnsMemory {
+  std::string name;
+};
+template <class C>
+constexpr bool refuses_elements =
+    !moe::HasAllReduce<C, Host, bool> && !moe::HasAllReduce<C, Host, void*> &&
+    !moe::HasReduceScatter<C, Host, std::byte> && !moe::HasAllGather<C, Host, OwnsMemory> &&
+    !moe::HasAllToAll<C, Host, OwnsMemory> && !moe::HasAllToAllV<C, Host, OwnsMemory>;
+static_assert(refuses_elements<moe::SelfCommunicator> &&
+              refuses_elements<moe::ThreadCommunicator> &&
+              refuses_elements<moe::RecordingCommunicator<moe::ThreadCommunicator>>);
+
+struct GatherAlone : Splits<GatherAlone> {  // no receive buffer
+  template <class ExecT, class T>
+  void all_gather(ExecT const&, View<T const, 1, ExecT>) const
+  {
+  }
+};
+static_assert(!moe::HasAllGather<GatherAlone, Host, float> &&
+              !ExchangeCommunicator<GatherAlone, Host, float>);
+
+struct GatherWithoutCounts : Splits<GatherWithoutCounts> {  // rows, but not the counts before them
+  template <class ExecT>
+  void all_gather(ExecT const&, View<float const, 1, ExecT>, View<float, 1, ExecT>) const
+  {
+  }
+};
+static_assert(moe::HasAllGather<GatherWithoutCounts, Host, float> &&
+              !ExchangeCommunicator<GatherWithoutCounts, Host, float>);
+
+struct ScatterWithoutSum : Splits<ScatterWithoutSum> {
+  void reduce_scatter_sum() const {}
+};
+static_assert(!moe::HasReduceScatter<ScatterWithoutSum, Host, float> &&
+              !ExchangeCommunicator<ScatterWithoutSum, Host, float>);
+
+struct WritesToSend : Splits<WritesToSend> {
+  template <class ExecT, class T>
+  void all_to_all(ExecT const&, View<T, 1, ExecT>, View<T, 1, ExecT>) const
+  {
+  }
+};
+static_assert(!moe::HasAllToAll<WritesToSend, Host, float> &&
+              !ExchangeCommunicator<WritesToSend, Host, float>);
+
+struct CountsOfSendAlone : Splits<CountsOfSendAlone> {
+  template <class ExecT, class T>
+  void all_to_all_v(ExecT const&,
+                    std::type_identity_t<View<T const, 1, ExecT>>,
+                    RankBlocks const&,
+                    View<T, 1, ExecT>) const
+  {
+  }
+};
+static_assert(!moe::HasAllToAllV<CountsOfSendAlone, Host, float> &&
+              !ExchangeCommunicator<CountsOfSendAlone, Host, float>);
+
+struct SplitsIntoOthers : Splits<Whole> {};  // groups that cannot exchange
+static_assert(!moe::HasSplit<SplitsIntoOthers> &&
+              !ExchangeCommunicator<SplitsIntoOthers, Host, float>);
+
+struct SplitsWithoutKey : Exchange {
+  [[nodiscard]] SplitsWithoutKey split(int) const { return {}; }
+};
+static_assert(!moe::HasSplit<SplitsWithoutKey> &&
+              !ExchangeCommunicator<SplitsWithoutKey, Host, float>);
 
 }  // namespace
 

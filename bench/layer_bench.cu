@@ -122,12 +122,7 @@ void add(Shape const& named)
 
 void add_all()
 {
-  add<2>(mixtral);
-  add<4>(dbrx);
-  add<8>(olmoe);
-  add<8>(qwen3);
-  add<8>(dsv3);
-  add<8>(sonic7b);
+  for_each_named_shape([](auto top_k, Shape const& shape) { add<top_k()>(shape); });
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #pragma once
 // The shapes of published models. On Host hidden and ffn size are divided and tokens are fewer, so
 // that a desktop's two cores have them done in well under a second; experts and choices are theirs.
+#include <type_traits>
+
 #include <moe/core/view.hpp>
 
 namespace moe_bench {
@@ -28,5 +30,17 @@ inline constexpr Shape olmoe{"olmoe", 2048, 1024, 64, 8, 8, 256, 32768};
 inline constexpr Shape qwen3{"qwen3", 2048, 768, 128, 8, 8, 256, 32768};
 inline constexpr Shape dsv3{"dsv3", 7168, 2048, 256, 8, 32, 256, 8192};
 inline constexpr Shape sonic7b{"sonic7b", 1536, 256, 128, 8, 8, 512, 24576};
+
+// add(K, shape) for each of them, K a constant in its type.
+template <class Add>
+void for_each_named_shape(Add const& add)
+{
+  add(std::integral_constant<int, 2>{}, mixtral);
+  add(std::integral_constant<int, 4>{}, dbrx);
+  add(std::integral_constant<int, 8>{}, olmoe);
+  add(std::integral_constant<int, 8>{}, qwen3);
+  add(std::integral_constant<int, 8>{}, dsv3);
+  add(std::integral_constant<int, 8>{}, sonic7b);
+}
 
 }  // namespace moe_bench

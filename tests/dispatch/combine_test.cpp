@@ -15,23 +15,9 @@ using moe::accumulator_t, moe::BFloat16, moe::Half, moe::Id, moe::index_t, moe::
     moe::Tensor, moe::View;
 using moe::test::elements_of, moe::test::random_routes, moe::test::random_values,
     moe::test::rounding, moe::test::Routes, moe::test::same_bits, moe::test::Spread,
-    moe::test::tensor_of, moe::test::test_space, moe::test::TestSpace;
+    moe::test::tensor_of, moe::test::one_thread, moe::test::three_threads, moe::test::TestSpace;
 
 namespace {
-
-// Made when a test asks: where there is no GPU none is run.
-TestSpace const& one_thread()
-{
-  static TestSpace const space = test_space(moe::Products::own, 1);
-  return space;
-}
-// A GPU's handle has no threads, and another one would have a stream of its own.
-TestSpace const& three_threads()
-{
-  if (!std::is_same_v<TestSpace, moe::Host>) { return one_thread(); }
-  static TestSpace const space = test_space(moe::Products::own, 3);
-  return space;
-}
 
 struct Extras {
   bool weights, addend;

@@ -15,24 +15,10 @@
 using moe::Dropless, moe::DropByPosition, moe::DropByTokenPriority, moe::DropByWeight,
     moe::FixedCapacity, moe::Id, moe::index_t, moe::SlotLayout, moe::TutelCapacity;
 using moe::test::ClaimOrder, moe::test::naive_plan, moe::test::planned, moe::test::PlanLists,
-    moe::test::random_routes, moe::test::Routes, moe::test::Spread, moe::test::test_space,
-    moe::test::TestSpace;
+    moe::test::random_routes, moe::test::Routes, moe::test::Spread, moe::test::one_thread,
+    moe::test::three_threads, moe::test::TestSpace;
 
 namespace {
-
-// Made when a test asks: where there is no GPU none is run.
-TestSpace const& one_thread()
-{
-  static TestSpace const space = test_space(moe::Products::own, 1);
-  return space;
-}
-// A GPU's handle has no threads, and another one would have a stream of its own.
-TestSpace const& three_threads()
-{
-  if (!std::is_same_v<TestSpace, moe::Host>) { return one_thread(); }
-  static TestSpace const space = test_space(moe::Products::own, 3);
-  return space;
-}
 
 // The library's plan equals the naive one, on one and on three threads.
 template <class CapacityT>

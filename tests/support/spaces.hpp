@@ -33,4 +33,18 @@ inline constexpr Products tested_products[] = {Products::own};
 #endif
 #endif
 
+// Made when a test asks: where there is no GPU none is run.
+inline TestSpace const& one_thread()
+{
+  static TestSpace const space = test_space(Products::own, 1);
+  return space;
+}
+// A GPU's handle has no threads, and another one would have a stream of its own.
+inline TestSpace const& three_threads()
+{
+  if (!std::is_same_v<TestSpace, Host>) { return one_thread(); }
+  static TestSpace const space = test_space(Products::own, 3);
+  return space;
+}
+
 }  // namespace moe::test

@@ -17,9 +17,8 @@ namespace moe {
 struct CudaOptions {
   CudaResource* resource = nullptr;  // null: a pool of its own; the caller's must outlive it
   Products products      = Products::automatic;
-  // The layer's entries ask the driver whose memory each argument names, about a microsecond each;
-  // without, a wrong pointer is an illegal access in some kernel, which loses the process's
-  // context.
+  // The layer's entries ask the driver whose memory each argument names, a query each; without, a
+  // wrong pointer is an illegal access in some kernel, which loses the process's context.
   bool check_pointers = true;
 };
 

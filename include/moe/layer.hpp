@@ -47,6 +47,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     static_assert(Stages::template fits<T, ExecT>);
     exec.enter("moe::Layer::forward");
     check_forward(exec, in, params, y, "moe::Layer::forward", &saved);
+    Stages::template compare_calls<T>(exec, "moe::Layer::forward", saved.sizes);
     auto addend = make_addend(exec, in.x);
 
     saved.filled = false;
@@ -75,6 +76,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     exec.enter("moe::Layer::backward");
     check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved, in);  // all memory, before any write
+    Stages::template compare_calls<T>(exec, "moe::Layer::backward", saved.sizes);
     auto const rows = saved.to_dispatch(in.x);
 
     dispatcher_.backward_data(
@@ -88,6 +90,22 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     direct_backward_weights(exec, params, in, saved, dy, work, grads);
   }
 
+  // Where experts are spread over ranks: sums over the ranks what each has of the gradients of gate
+  // and shared expert, once per step, after the last micro-batch. The experts' own are complete.
+  // Collective; the same bits on every rank, and again with the same number of ranks.
+  template <ExecutionSpace ExecT, Element G>
+  void all_reduce_gradients(ExecT const& exec, Params<G, ExecT> const& grads) const
+  {
+    exec.enter("moe::Layer::all_reduce_gradients");
+    auto const sum = [&](char const*, auto const& view, auto const&) {
+      if (view.empty()) { return; }
+      dispatcher_.communicator().all_reduce_sum(exec,
+                                                View<G, 1, ExecT>(view.data_handle(), view.size()));
+    };
+    grads.gate.for_each(sum);
+    if constexpr (Stages::has_shared) { grads.shared.for_each(sum); }
+  }
+
   // y (T, D) = layer(x), without noise, keeping nothing.
   template <ExecutionSpace ExecT, Element T>
   void evaluate(ExecT const& exec,
@@ -98,10 +116,11 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     static_assert(Stages::template fits<T, ExecT>);
     exec.enter("moe::Layer::evaluate");
     check_forward(exec, in, params, y, "moe::Layer::evaluate");
-    auto const sizes = params.layout();
-    auto addend      = make_addend(exec, in.x);
-    auto routed      = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
-    auto shared      = Stages::template make_shared<T>(exec, sizes, in.x.extent(0));
+    auto const sizes = Stages::here(params.layout());
+    Stages::template compare_calls<T>(exec, "moe::Layer::evaluate", sizes);
+    auto addend = make_addend(exec, in.x);
+    auto routed = Stages::template make_routed<T>(exec, sizes, in.x.extent(0), in.sequences);
+    auto shared = Stages::template make_shared<T>(exec, sizes, in.x.extent(0));
 
     route(exec, params, in, /*training*/ false, routed);
     share(exec, params, in, shared, addend.view());

@@ -1,5 +1,5 @@
-// error: moe::Layer: a dispatcher has make_saved and make_work<T>(exec, kernel, layout, rows)
-// const, see moe/dispatch/dispatcher.hpp
+// error: moe::Layer: a dispatcher has make_saved<T>(exec, kernel, layout, rows) and
+// make_work<T>(exec, kernel, layout, saved, rows) const, see moe/dispatch/dispatcher.hpp
 #include "train.hpp"
 
 struct Dispatcher : moe::SerialDispatcher {

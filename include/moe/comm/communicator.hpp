@@ -79,6 +79,10 @@ concept HasSplit = requires(C const c, int color, int key) {
   { c.split(color, key) } -> std::same_as<C>;
 };
 
+// A world that is of one by its type: what only several ranks need is not even compiled.
+template <class C>
+concept AlwaysAlone = requires { requires C::size() == 1; };
+
 // What plan, capacity and losses count with.
 template <class C, class ExecT>
 concept Communicator = HasRank<C> && HasAllReduce<C, ExecT, Id> && HasAllReduce<C, ExecT, float>;

@@ -20,8 +20,8 @@ struct CombineRow {
   View<S const, 2, ExecT> addend;    // (T, D) or empty
   View<T, 2, ExecT> y;               // (T, D)
 
-  // Alone, a lane runs over the choices once for 16 neighbouring columns; lanes that share a row take
-  // neighbouring columns.
+  // Alone, a lane runs over the choices once for 16 neighbouring columns; lanes that share a row
+  // take neighbouring columns.
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {

@@ -5,6 +5,7 @@
 #include <concepts>
 
 #include <moe/comm/communicator.hpp>
+#include <moe/dispatch/expert_partition.hpp>
 #include <moe/expert/expert_kernel.hpp>
 #include <moe/expert/schedule.hpp>
 
@@ -23,7 +24,8 @@ struct DispatchInput {
 //   layout<CapacityT>             how it wants the slots
 //   Saved<T, ExecT, KernelT>      what forward keeps: the kernel's, and rows that arrived
 //   Work<T, ExecT, KernelT>       scratch of one backward pass
-//   make_saved, make_work         allocate
+//   make_saved, make_work         allocate; work for what a forward saved
+//   experts_here(E)               optional: which experts are here, where that is not all of them
 //   evaluate(exec, in, experts, addend, y)
 //   forward(exec, in, experts, saved, addend, y)
 // and back in three steps, because the gate's dx needs d_weight and is the addend of dx:
@@ -40,17 +42,23 @@ concept HasSlotLayout = requires {
   { D::template layout<CapacityT> } -> std::convertible_to<SlotLayout>;
 };
 
+template <class D>
+concept SplitsExperts = requires(D const d, index_t experts) {
+  { d.experts_here(experts) } -> std::same_as<ExpertRange>;
+};
+
 template <class D, class KernelT, class T, class ExecT>
 concept HasDispatchState = requires(D const d,
                                     ExecT const exec,
                                     KernelT const kernel,
                                     ExpertLayout<typename KernelT::Sizes> const sizes,
+                                    typename D::template Saved<T, ExecT, KernelT> const saved,
                                     index_t rows) {
   {
     d.template make_saved<T>(exec, kernel, sizes, rows)
   } -> std::same_as<typename D::template Saved<T, ExecT, KernelT>>;
   {
-    d.template make_work<T>(exec, kernel, sizes, rows)
+    d.template make_work<T>(exec, kernel, sizes, saved, rows)
   } -> std::same_as<typename D::template Work<T, ExecT, KernelT>>;
 };
 

@@ -39,6 +39,7 @@ struct LocalDispatcher {
       ExecT const& exec,
       KernelT const& kernel,
       ExpertLayout<typename KernelT::Sizes> const& sizes,
+      Saved<T, ExecT, KernelT> const&,
       index_t rows) const
   {
     using S = accumulator_t<T>;

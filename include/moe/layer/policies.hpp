@@ -1,6 +1,7 @@
 #pragma once
 // The layer's policies, and what is checked of them and of a call's arguments.
 #include <moe/layer/check.hpp>
+#include <moe/layer/compare_calls.hpp>
 #include <moe/layer/requirements.hpp>
 
 namespace moe {
@@ -133,6 +134,38 @@ class LayerPolicies
 
   static constexpr SlotLayout layout = DispatcherT::template layout<CapacityT>;
 
+  // `sizes` with the number of experts that are at this rank.
+  [[nodiscard]] Sizes here(Sizes sizes) const
+  {
+    if constexpr (SplitsExperts<DispatcherT>) {
+      sizes.local_experts = dispatcher_.experts_here(sizes.experts).count;
+    }
+    return sizes;
+  }
+
+  // Collective, where ranks share the layer and their dispatcher wants to know.
+  template <class T, class ExecT>
+  void compare_calls([[maybe_unused]] ExecT const& exec,
+                     [[maybe_unused]] char const* operation,
+                     [[maybe_unused]] Sizes sizes) const
+  {
+    if constexpr (SplitsExperts<DispatcherT>) {
+      if (!dispatcher_.compares_calls()) { return; }
+      sizes.local_experts = -1;
+      Carver<T, ExecT> count;  // of all sizes that parameters have
+      Params<T, ExecT>::carve(count, sizes);
+      detail::compare_calls(exec,
+                            dispatcher_.communicator(),
+                            operation,
+                            {{"pass", detail::text_number(operation)},
+                             {"type of the layer", detail::type_number<LayerPolicies>()},
+                             {"bytes of an element", static_cast<index_t>(sizeof(T))},
+                             {"hidden", sizes.hidden},
+                             {"experts", sizes.experts},
+                             {"parameters of all experts", count.used()}});
+    }
+  }
+
   // Where the number of choices varies, K is its mean, rounded up.
   [[nodiscard]] RoutingShape shape(Sizes const& sizes, index_t tokens) const
   {
@@ -172,7 +205,8 @@ class LayerPolicies
                               Params<T const, ExecT> const& params,
                               Saved<T, ExecT> const* saved) const
   {
-    auto const sizes     = params.layout();
+    check_split(check, params.layout());
+    auto const sizes     = here(params.layout());
     index_t const tokens = in.x.extent(0);
     check_batch(check, sizes, tokens, in.sequences);
     detail::check_input(check, in, sizes, top_k, given);
@@ -207,6 +241,16 @@ class LayerPolicies
                           most_slots(sizes, tokens));
     }
     return inputs;
+  }
+  // The experts that are here are this rank's part of all.
+  void check_split(Check const& check, Sizes const& sizes) const
+  {
+    auto const of = [](Sizes const& s) {
+      return s.local_experts >= 0 ? s.local_experts : s.experts;
+    };
+    Sizes all         = sizes;
+    all.local_experts = -1;
+    check.equal("experts of this rank", of(sizes), "its part of all", of(here(all)));
   }
   // Sizes and policies against one another.
   void check_policies(Check const& check, Sizes const& sizes) const

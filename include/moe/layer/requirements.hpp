@@ -154,8 +154,9 @@ struct GateRequirements {
 template <class DispatcherT, class ExpertT, class T, class ExecT>
 struct DispatcherRequirements {
   static_assert(HasDispatchState<DispatcherT, ExpertT, T, ExecT>,
-                "moe::Layer: a dispatcher has make_saved and make_work<T>(exec, kernel, layout, "
-                "rows) const, see moe/dispatch/dispatcher.hpp");
+                "moe::Layer: a dispatcher has make_saved<T>(exec, kernel, layout, rows) and "
+                "make_work<T>(exec, kernel, layout, saved, rows) const, see "
+                "moe/dispatch/dispatcher.hpp");
   static_assert(HasDispatchForward<DispatcherT, ExpertT, T, ExecT>,
                 "moe::Layer: a dispatcher has void evaluate(exec, in, experts, addend, y) const "
                 "and forward(exec, in, experts, saved, addend, y) const");

@@ -80,6 +80,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                  mean_top_k(saved),
                  View<accumulator_t<T>, 1, ExecT>(value + Index, 1));
     });
+    if constexpr (State::loss_count > 0) { comm.all_reduce_sum(exec, saved.loss_values.view()); }
     count_bad_input(exec,
                     input,
                     saved.logits.const_view(),

@@ -29,24 +29,26 @@ class LayerState : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT
   template <class T, class ExecT>
   using Saved = typename Policies::template Saved<T, ExecT>;
 
-  // One allocation for all parameters or all gradients, zeros; initialize() gives them values.
+  // One allocation for all parameters or all gradients of this rank, zeros; initialize() gives them
+  // values. `sizes` are the whole layer's, whatever rank has which experts.
   template <class T, class ExecT>
   [[nodiscard]] auto make_params(ExecT const& exec, Sizes const& sizes) const
   {
     static_assert(detail::ParamsRequirements<GateT, ExpertT, T, ExecT>::met);
     check_policies(Check{"moe::Layer::make_params"}, sizes);
-    return OwnedParams<Params, T, Sizes, ExecT>(exec, sizes);
+    return OwnedParams<Params, T, Sizes, ExecT>(exec, Policies::here(sizes));
   }
 
   // What forward fills and backward reads, for `tokens` = T tokens in `sequences` sequences.
   template <class T, class ExecT>
   [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec,
-                                           Sizes const& sizes,
+                                           Sizes const& all,
                                            index_t tokens,
                                            index_t sequences = 1) const
   {
     static_assert(Policies::template fits<T, ExecT>);
-    using S = accumulator_t<T>;
+    using S           = accumulator_t<T>;
+    Sizes const sizes = Policies::here(all);
     check_batch(Check{"moe::Layer::make_saved"}, sizes, tokens, sequences);
     Saved<T, ExecT> saved{
         make_routed<T>(exec, sizes, tokens, sequences),
@@ -121,7 +123,7 @@ class LayerState : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT
             .masked_x = make_masked(exec, in),
             .gate     = gate_.template make_carry<T>(exec, Model::gate_layout(sizes), saved.tokens),
             .experts  = dispatcher_.template make_work<T>(
-                exec, expert_, Model::expert_layout(sizes), saved.plan.rows()),
+                exec, expert_, Model::expert_layout(sizes), saved.experts, saved.plan.rows()),
             .shared = make_shared_carry<T>(exec, sizes, saved.tokens)};
   }
 

@@ -96,6 +96,8 @@ struct LayerSizes {
   ExpertSizes expert{};
   GateSizes gate{};
   SharedSizes shared{};
+  index_t local_experts =
+      -1;  // L, set by the layer where E are spread over ranks; -1: all are here
   friend bool operator==(LayerSizes const&, LayerSizes const&) = default;
 };
 
@@ -112,6 +114,7 @@ struct LayerModel {
     typename GateT::template Params<T, ExecT> gate;
     typename ExpertT::template Params<T, ExecT> experts;
     typename SharedT::template Params<T, ExecT> shared;
+    index_t experts_of_all = -1;  // E where `experts` are those of one rank; -1: all are here
 
     static Params carve(Carver<T, ExecT>& carver, Sizes const& s)
     {
@@ -119,6 +122,7 @@ struct LayerModel {
       p.gate    = decltype(p.gate)::carve(carver, gate_layout(s));
       p.experts = decltype(p.experts)::carve(carver, expert_layout(s));
       if constexpr (has_shared) { p.shared = decltype(p.shared)::carve(carver, shared_layout(s)); }
+      if (s.local_experts >= 0) { p.experts_of_all = s.experts; }
       return p;
     }
     template <class Visit>
@@ -133,6 +137,10 @@ struct LayerModel {
       auto const e = experts.layout();
       Sizes s{.hidden = e.hidden, .experts = e.experts, .expert = e.own, .gate = gate.layout().own};
       if constexpr (has_shared) { s.shared = shared.layout().own; }
+      if (experts_of_all >= 0) {
+        s.local_experts = s.experts;
+        s.experts       = experts_of_all;
+      }
       return s;
     }
   };
@@ -143,7 +151,8 @@ struct LayerModel {
   }
   static auto expert_layout(Sizes const& s)
   {
-    return ExpertLayout<typename ExpertT::Sizes>{s.experts, s.hidden, s.expert};
+    return ExpertLayout<typename ExpertT::Sizes>{
+        s.local_experts >= 0 ? s.local_experts : s.experts, s.hidden, s.expert};
   }
   static auto shared_layout(Sizes const& s)
   {
@@ -212,7 +221,8 @@ struct [[nodiscard("backward needs this state; evaluate keeps none")]] LayerSave
   Tensor<S, 1, ExecT> loss_values;           // (losses)
   Tensor<Id, 1, ExecT> non_finite, invalid;  // (1) tokens, ids
 
-  // The losses' values, coefficients included and loss scale not. Waits for the device.
+  // The losses' values over all ranks, coefficients included and loss scale not. Waits for the
+  // device.
   [[nodiscard]] std::array<S, Losses> losses(ExecT const& exec) const
   {
     std::array<S, Losses> values{};

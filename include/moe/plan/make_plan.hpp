@@ -7,6 +7,7 @@
 #include <moe/core/search.hpp>
 #include <moe/exec/execution_space.hpp>
 #include <moe/plan/routing_plan.hpp>
+#include <moe/plan/serve_over_ranks.hpp>
 
 namespace moe {
 namespace detail {
@@ -154,6 +155,38 @@ struct MaxOfRow {
   }
 };
 
+template <class ExecT>
+struct BatchSizeRow {
+  Id tokens, assignments;
+  View<Id, 1, ExecT> size;  // (2)
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t) const
+  {
+    if (team.lane() != 0) { return; }
+    size(0) = tokens;
+    size(1) = assignments;
+  }
+};
+
+// `shape` with the tokens of all ranks, on which C depends. Waits for the device.
+template <class ExecT, class CommT>
+RoutingShape shape_over_ranks(ExecT const& exec,
+                              CommT const& comm,
+                              RoutingShape shape,
+                              index_t assignments)
+{
+  Tensor<Id, 1, ExecT> size(exec, 2);
+  exec.for_each_row(1,
+                    BatchSizeRow<ExecT>{
+                        static_cast<Id>(shape.tokens), static_cast<Id>(assignments), size.view()});
+  comm.all_reduce_sum(exec, size.view());
+  Id of_all[2];
+  exec.copy_to_host(of_all, size.view().data_handle(), sizeof of_all);
+  shape.tokens = of_all[0];
+  if (of_all[0] > 0) { shape.top_k = (index_t{of_all[1]} + of_all[0] - 1) / of_all[0]; }
+  return shape;
+}
+
 inline int bits_for(index_t largest)
 {
   return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(largest)));
@@ -176,8 +209,9 @@ index_t slots_bound(CapacityT const& capacity,
   return assignments;
 }
 
-// Fills `plan`, made for these sizes. `row_max` (T) is the largest score of each token, and may be
-// empty for a policy that is not bounded.
+// Fills `plan`, made for these sizes, of this rank's assignments. C is counted over all tokens, and
+// assignments claim slots over all ranks, in the order of ranks. `row_max` (T) is the largest score
+// of each token, and may be empty for a policy that is not bounded.
 template <class ExecT, class CommT, CapacityPolicy CapacityT, class S>
 void make_plan(ExecT const& exec,
                CommT const& comm,
@@ -207,6 +241,9 @@ void make_plan(ExecT const& exec,
           1, detail::MaxOfRow<ExecT>{plan.tokens_per_expert.const_view(), largest.view()});
       exec.copy_to_host(&max_load, largest.view().data_handle(), sizeof(Id));
     }
+    if constexpr (!AlwaysAlone<CommT>) {
+      if (comm.size() > 1) { shape = detail::shape_over_ranks(exec, comm, shape, A); }
+    }
     slots = capacity.slots(shape, max_load);
     Tensor<std::uint64_t, 1, ExecT> claim(exec, A), claim_sorted(exec, A);
     exec.for_each_row(assignments.tokens,
@@ -224,10 +261,25 @@ void make_plan(ExecT const& exec,
                assignment.view(),
                claim_sorted.view(),
                assignment_sorted.view());
-    exec.for_each_row(
-        E + 1,
-        detail::ServeClaimsRow<CapacityT, ExecT>{
-            slots, E, claim_sorted.const_view(), assignment_sorted.const_view(), served_by.view()});
+    if constexpr (!AlwaysAlone<CommT>) {
+      if (comm.size() > 1) {
+        detail::serve_over_ranks<CapacityT::claim_bits>(exec,
+                                                        comm,
+                                                        E,
+                                                        slots,
+                                                        claim_sorted.const_view(),
+                                                        assignment_sorted.const_view(),
+                                                        served_by.view());
+      }
+    }
+    if (comm.size() == 1) {
+      exec.for_each_row(E + 1,
+                        detail::ServeClaimsRow<CapacityT, ExecT>{slots,
+                                                                 E,
+                                                                 claim_sorted.const_view(),
+                                                                 assignment_sorted.const_view(),
+                                                                 served_by.view()});
+    }
   } else {
     exec.for_each_row(A, detail::ServeAllRow<ExecT>{E, expert, served_by.view()});
   }

@@ -9,9 +9,9 @@
 
 namespace moe {
 
-// On the host; all counts are of this batch.
+// On the host; all counts are of this batch, and of this rank where not said otherwise.
 struct LoadStatistics {
-  std::vector<Id> tokens_per_expert;  // (E) asked for, before drops
+  std::vector<Id> tokens_per_expert;  // (E) asked for, before drops; over all ranks
   std::vector<Id> kept_per_expert;    // (E)
   std::vector<Id> dropped;            // assignments t * K + k that found no slot, ascending
   index_t assigned          = 0;      // sum of tokens_per_expert
@@ -25,7 +25,11 @@ struct LoadStatistics {
   }
   [[nodiscard]] double dropped_fraction() const
   {
-    return assigned == 0 ? 0 : static_cast<double>(dropped.size()) / static_cast<double>(assigned);
+    double all = static_cast<double>(dropped.size());
+    for (Id const kept : kept_per_expert) {
+      all += kept;
+    }
+    return all == 0 ? 0 : static_cast<double>(dropped.size()) / all;
   }
   // Largest load over the mean: 1 when balanced, E when one expert has everything.
   [[nodiscard]] double max_over_mean() const

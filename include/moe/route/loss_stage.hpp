@@ -137,7 +137,8 @@ LossRowOf<LossT, S, ExecT> loss_rows(LossT const& loss,
 
 }  // namespace detail
 
-// The load that a loss names, over the ranks of `comm` when it is the batch's.
+// The load that a loss names, over the ranks of `comm` when it is the batch's; a sequence lies whole
+// at one rank, but how many there are is counted over all.
 template <class LossT, class ExecT, class CommT, class S>
 void count_load(ExecT const& exec,
                 CommT const& comm,
@@ -169,6 +170,9 @@ void count_load(ExecT const& exec,
                                                         load.assigned.view(),
                                                         load.tokens.view(),
                                                         load.live_sequences.view()});
+  if constexpr (LossT::scope == LoadScope::sequence) {
+    comm.all_reduce_sum(exec, load.live_sequences.view());
+  }
 }
 
 // value (1) = sum over tokens of the loss's row value

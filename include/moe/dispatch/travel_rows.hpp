@@ -1,0 +1,71 @@
+#pragma once
+// Packing: rows and numbers in the order in which they travel.
+#include <moe/dispatch/exchange_plan.hpp>
+#include <moe/expert/expert_rows.hpp>
+
+namespace moe {
+namespace detail {
+
+template <class T, class ExecT>
+struct GatherRow {
+  IndexedRows<T, ExecT> from;
+  View<T, 2, ExecT> to;  // (N, D)
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t r) const
+  {
+    T const* const source = from.row(r);
+    T* const target       = to.data_handle() + r * to.extent(1);
+    for (index_t d = team.lane(); d < to.extent(1); d += team.size()) {
+      target[d] = source[d];
+    }
+  }
+};
+
+template <class S, class ExecT>
+struct GatherNumber {
+  View<S const, 1, ExecT> from;
+  View<Id const, 1, ExecT> index;  // (N)
+  View<S, 1, ExecT> to;            // (N)
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t i) const
+  {
+    if (team.lane() == 0) { to(i) = from(index(i)); }
+  }
+};
+
+template <class T, class ExecT>
+View<T, 1, ExecT> flat(View<T, 2, ExecT> rows)
+{
+  return View<T, 1, ExecT>(rows.data_handle(), rows.size());
+}
+
+// Slots that have a row at all.
+template <class ExecT>
+index_t sent_rows(ExchangePlan<ExecT> const& plan)
+{
+  return plan.sent.empty() ? 0 : plan.sent_at.back() + plan.sent.back();
+}
+
+}  // namespace detail
+
+// to(r) = from.row(r), r < rows; the index names a row for each of them
+template <class ExecT, class T>
+void gather_rows(ExecT const& exec,
+                 IndexedRows<T, ExecT> const& from,
+                 index_t rows,
+                 View<T, 2, ExecT> to)
+{
+  exec.for_each_row(rows, detail::GatherRow<T, ExecT>{from, to});
+}
+
+// to(i) = from(index(i))
+template <class ExecT, class S>
+void gather_numbers(ExecT const& exec,
+                    std::type_identity_t<View<S const, 1, ExecT>> from,
+                    View<Id const, 1, ExecT> index,
+                    View<S, 1, ExecT> to)
+{
+  exec.for_each_row(to.extent(0), detail::GatherNumber<S, ExecT>{from, index, to});
+}
+
+}  // namespace moe

@@ -179,6 +179,27 @@ TEST_CASE("a capacity counted over all ranks drops what one rank with all tokens
   }
 }
 
+TEST_CASE("a seed gives an expert the same values whatever rank it is at")
+{
+  auto const one = layer_of(moe::Dropless{}, moe::BatchedDispatcher{});
+  auto all       = one.make_params<float>(own(), sizes);
+  moe::initialize(own(), all.view(), 7);
+  for (int const ranks : {2, 4, 8}) {
+    std::vector<std::vector<float>> parts(static_cast<std::size_t>(ranks));
+    ThreadWorld(ranks).run([&](ThreadCommunicator const& comm) {
+      auto const layer = layer_of(moe::Dropless{}, moe::AllToAllDispatcher(comm));
+      auto mine        = layer.make_params<float>(own(), sizes);
+      moe::initialize(own(), mine.view(), 7);
+      parts[static_cast<std::size_t>(comm.rank())] = moe::test::values_by_expert(mine.view());
+    });
+    std::vector<float> together;
+    for (auto const& p : parts) {
+      together = joined(together, p);
+    }
+    CHECK(same_bits(together, moe::test::values_by_expert(all.view())));
+  }
+}
+
 TEST_CASE("no tokens anywhere")
 {
   auto whole      = batch<float>(4).rows({});

@@ -63,9 +63,9 @@ auto view_values(ViewT const& v)
   return std::vector<T>(v.data_handle(), v.data_handle() + v.size());
 }
 
-// The experts' gradients one after the other, expert by expert, so that ranks' parts concatenate.
+// The experts' values one after the other, expert by expert, so that ranks' parts concatenate.
 template <class ParamsT>
-auto expert_gradients(ParamsT const& grads)
+auto values_by_expert(ParamsT const& grads)
 {
   auto const& in  = grads.experts.w_in;
   auto const& out = grads.experts.w_out;
@@ -109,7 +109,7 @@ RankPass<T> run_rank(LayerT const& layer,
   out.losses.assign(losses.begin(), losses.end());
   out.loads        = saved.statistics(exec);
   out.gate_grads   = view_values(grads.view().gate.w);
-  out.expert_grads = expert_gradients(grads.view());
+  out.expert_grads = values_by_expert(grads.view());
   return out;
 }
 

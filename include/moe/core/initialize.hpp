@@ -9,7 +9,8 @@
 namespace moe {
 namespace detail {
 
-// Element i of the n-th view is a function of (seed, n, i) alone.
+// Element i of the n-th view is a function of (seed, n, i) alone; a part of a view is numbered as
+// it is in the whole.
 template <class T, class ExecT>
 struct InitializeRow {
   View<T, 1, ExecT> values;
@@ -25,7 +26,7 @@ struct InitializeRow {
     for (index_t i = b * block + team.lane(); i < end; i += team.size()) {
       double value = init.mean;
       if (init.variance > 0) {
-        auto const at = static_cast<std::uint64_t>(i);
+        auto const at = static_cast<std::uint64_t>(init.first_element + i);
         value +=
             std::sqrt(init.variance) *
             normal_from<double>(philox4x32(
@@ -44,7 +45,8 @@ struct InitializeRow {
 }  // namespace detail
 
 // Fills every view of `params` with what its owner asks for (Init). The same seed gives the same
-// values on any number of threads; in another element type, the same values rounded.
+// values on any number of threads, and to each expert whatever rank it is at; in another element
+// type, the same values rounded.
 template <class ExecT, class ParamsT>
 void initialize(ExecT const& exec, ParamsT const& params, std::uint64_t seed)
 {

@@ -41,15 +41,16 @@ class Carver {
 
 // What a parameter starts as (initialize.hpp).
 struct Init {
-  double mean     = 0;
-  double variance = 0;
+  double mean           = 0;
+  double variance       = 0;
+  index_t first_element = 0;  // number of the view's first element, where it is a part of a larger
 
   // N(0, 1 / fan_in): keeps the variance of what a layer passes on (LeCun et al. 1998).
   static constexpr Init normal(index_t fan_in)
   {
-    return {0, 1 / static_cast<double>(fan_in > 0 ? fan_in : 1)};
+    return {.variance = 1 / static_cast<double>(fan_in > 0 ? fan_in : 1)};
   }
-  static constexpr Init constant(double value) { return {value, 0}; }
+  static constexpr Init constant(double value) { return {.mean = value}; }
   static constexpr Init zeros() { return {}; }
 };
 

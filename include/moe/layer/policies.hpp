@@ -138,7 +138,9 @@ class LayerPolicies
   [[nodiscard]] Sizes here(Sizes sizes) const
   {
     if constexpr (SplitsExperts<DispatcherT>) {
-      sizes.local_experts = dispatcher_.experts_here(sizes.experts).count;
+      auto const range    = dispatcher_.experts_here(sizes.experts);
+      sizes.local_experts = range.count;
+      sizes.first_expert  = range.first;
     }
     return sizes;
   }

@@ -96,8 +96,9 @@ struct LayerSizes {
   ExpertSizes expert{};
   GateSizes gate{};
   SharedSizes shared{};
-  index_t local_experts =
-      -1;  // L, set by the layer where E are spread over ranks; -1: all are here
+  // Set by the layer where experts are spread over ranks: which are here. -1: all.
+  index_t local_experts                                        = -1;  // L
+  index_t first_expert                                         = 0;
   friend bool operator==(LayerSizes const&, LayerSizes const&) = default;
 };
 
@@ -115,6 +116,7 @@ struct LayerModel {
     typename ExpertT::template Params<T, ExecT> experts;
     typename SharedT::template Params<T, ExecT> shared;
     index_t experts_of_all = -1;  // E where `experts` are those of one rank; -1: all are here
+    index_t first_expert   = 0;
 
     static Params carve(Carver<T, ExecT>& carver, Sizes const& s)
     {
@@ -122,14 +124,22 @@ struct LayerModel {
       p.gate    = decltype(p.gate)::carve(carver, gate_layout(s));
       p.experts = decltype(p.experts)::carve(carver, expert_layout(s));
       if constexpr (has_shared) { p.shared = decltype(p.shared)::carve(carver, shared_layout(s)); }
-      if (s.local_experts >= 0) { p.experts_of_all = s.experts; }
+      if (s.local_experts >= 0) {
+        p.experts_of_all = s.experts;
+        p.first_expert   = s.first_expert;
+      }
       return p;
     }
     template <class Visit>
     void for_each(Visit visit) const
     {
       gate.for_each(visit);
-      experts.for_each(visit);
+      experts.for_each([&](char const* name, auto const& view, Init init) {
+        if (first_expert > 0 && view.extent(0) > 0) {
+          init.first_element = first_expert * (view.size() / view.extent(0));
+        }
+        visit(name, view, init);
+      });
       if constexpr (has_shared) { shared.for_each(visit); }
     }
     [[nodiscard]] Sizes layout() const
@@ -140,6 +150,7 @@ struct LayerModel {
       if (experts_of_all >= 0) {
         s.local_experts = s.experts;
         s.experts       = experts_of_all;
+        s.first_expert  = first_expert;
       }
       return s;
     }

@@ -3,4 +3,5 @@
 #include <moe/comm/decorators.hpp>
 #include <moe/comm/thread_world.hpp>
 #include <moe/dispatch/all_to_all_dispatcher.hpp>
+#include <moe/dispatch/hierarchical_exchange.hpp>
 #include <moe/moe.hpp>

@@ -62,6 +62,7 @@ class AllToAllDispatcher {
   struct Saved {
     typename KernelT::template Saved<T, ExecT> experts;
     ExchangePlan<ExecT> exchange;
+    typename ExchangeT::Route route;
     Tensor<T, 2, ExecT> x;                      // (R, D) rows as they arrived
     Tensor<accumulator_t<T>, 1, ExecT> weight;  // (R) in the order of experts
   };
@@ -80,7 +81,7 @@ class AllToAllDispatcher {
       ExpertLayout<typename KernelT::Sizes> const& sizes,
       index_t rows) const
   {
-    return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}};
+    return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}, {}};
   }
   template <class T, class ExecT, class KernelT>
   [[nodiscard]] Work<T, ExecT, KernelT> make_work(
@@ -105,16 +106,17 @@ class AllToAllDispatcher {
                 View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.evaluate(exec, in, experts, addend, y); }
-    auto const plan = make_exchange_plan(exec, communicator(), in.plan);
-    auto const x    = rows_to_experts(exec, in, plan, in.x);
-    auto scratch    = experts.kernel.template make_scratch<T>(
+    auto const plan  = make_exchange_plan(exec, communicator(), in.plan);
+    auto const route = exchange_.make_route(exec, communicator(), plan);
+    auto const x     = rows_to_experts(exec, in, plan, route, in.x);
+    auto scratch     = experts.kernel.template make_scratch<T>(
         exec, experts.params.layout(), plan.rows, Pass::infer);
     Tensor<T, 2, ExecT> out(exec, plan.rows, in.x.extent(1));
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
       experts.kernel.infer(exec, experts.params, some, arrived(plan, x), scratch, out.view());
     });
     Tensor<T, 2, ExecT> home(exec, in.plan.rows(), in.x.extent(1));
-    rows_to_tokens(exec, plan, out, home.view());
+    rows_to_tokens(exec, plan, route, out, home.view());
     combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
   }
 
@@ -129,11 +131,12 @@ class AllToAllDispatcher {
     if (alone()) { return local_.forward(exec, in, experts, saved.experts, addend, y); }
     auto const sizes = experts.params.layout();
     saved.exchange   = make_exchange_plan(exec, communicator(), in.plan);
+    saved.route      = exchange_.make_route(exec, communicator(), saved.exchange);
     auto const& plan = saved.exchange;
     index_t const D  = in.x.extent(1);
     saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, plan.rows);
-    saved.x          = rows_to_experts(exec, in, plan, in.x);
-    saved.weight     = weights_to_experts(exec, in, plan);
+    saved.x          = rows_to_experts(exec, in, plan, saved.route, in.x);
+    saved.weight     = weights_to_experts(exec, in, plan, saved.route);
     auto scratch = experts.kernel.template make_scratch<T>(exec, sizes, plan.rows, Pass::forward);
     Tensor<T, 2, ExecT> out(exec, plan.rows, D);
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
@@ -141,7 +144,7 @@ class AllToAllDispatcher {
           exec, experts.params, some, arrived(plan, saved.x), saved.experts, scratch, out.view());
     });
     Tensor<T, 2, ExecT> home(exec, in.plan.rows(), D);
-    rows_to_tokens(exec, plan, out, home.view());
+    rows_to_tokens(exec, plan, saved.route, out, home.view());
     combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
   }
 
@@ -160,7 +163,7 @@ class AllToAllDispatcher {
       return local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
     }
     auto const& plan = saved.exchange;
-    work.dy          = rows_to_experts(exec, in, plan, dy);
+    work.dy          = rows_to_experts(exec, in, plan, saved.route, dy);
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
       experts.kernel.backward_data(exec,
                                    experts.params,
@@ -173,8 +176,8 @@ class AllToAllDispatcher {
                                    work.local.dx_rows.view(),
                                    work.local.d_weight_rows.view());
     });
-    rows_to_tokens(exec, plan, work.local.dx_rows, work.dx.view());
-    weights_to_tokens(exec, in, plan, work.local.d_weight_rows, d_weight);
+    rows_to_tokens(exec, plan, saved.route, work.local.dx_rows, work.dx.view());
+    weights_to_tokens(exec, in, plan, saved.route, work.local.d_weight_rows, d_weight);
   }
 
   template <class ExecT, class T, class WorkT>
@@ -214,6 +217,7 @@ class AllToAllDispatcher {
   }
 
  private:
+  using Route                         = typename ExchangeT::Route;
   static constexpr bool held_by_value = std::copy_constructible<CommT>;
   using Held                          = std::conditional_t<held_by_value, CommT, CommT const*>;
 
@@ -239,6 +243,7 @@ class AllToAllDispatcher {
   [[nodiscard]] Tensor<T, 2, ExecT> rows_to_experts(ExecT const& exec,
                                                     DispatchInput<T, ExecT> const& in,
                                                     ExchangePlan<ExecT> const& plan,
+                                                    Route const& route,
                                                     View<T const, 2, ExecT> tokens) const
   {
     index_t const D = tokens.extent(1);
@@ -250,6 +255,7 @@ class AllToAllDispatcher {
     exchange_.to_experts(exec,
                          communicator(),
                          plan,
+                         route,
                          D,
                          detail::flat(send.const_view()),
                          detail::flat(receive.view()));
@@ -259,6 +265,7 @@ class AllToAllDispatcher {
   template <class ExecT, class T>
   void rows_to_tokens(ExecT const& exec,
                       ExchangePlan<ExecT> const& plan,
+                      Route const& route,
                       Tensor<T, 2, ExecT> const& rows,
                       View<T, 2, ExecT> slots) const
   {
@@ -268,18 +275,25 @@ class AllToAllDispatcher {
                 IndexedRows<T, ExecT>{rows.const_view(), plan.row_of.const_view()},
                 plan.rows,
                 send.view());
-    exchange_.to_tokens(
-        exec, communicator(), plan, D, detail::flat(send.const_view()), detail::flat(slots));
+    exchange_.to_tokens(exec,
+                        communicator(),
+                        plan,
+                        route,
+
+                        D,
+                        detail::flat(send.const_view()),
+                        detail::flat(slots));
   }
   template <class ExecT, class T>
   [[nodiscard]] auto weights_to_experts(ExecT const& exec,
                                         DispatchInput<T, ExecT> const& in,
-                                        ExchangePlan<ExecT> const& plan) const
+                                        ExchangePlan<ExecT> const& plan,
+                                        Route const& route) const
   {
     using S = accumulator_t<T>;
     Tensor<S, 1, ExecT> send(exec, in.plan.rows()), receive(exec, plan.rows), rows(exec, plan.rows);
     to_slots(exec, in.plan, in.weight, send.view());
-    exchange_.to_experts(exec, communicator(), plan, 1, send.const_view(), receive.view());
+    exchange_.to_experts(exec, communicator(), plan, route, 1, send.const_view(), receive.view());
     gather_numbers(exec, receive.const_view(), plan.arrived_at.const_view(), rows.view());
     return rows;
   }
@@ -287,12 +301,13 @@ class AllToAllDispatcher {
   void weights_to_tokens(ExecT const& exec,
                          DispatchInput<T, ExecT> const& in,
                          ExchangePlan<ExecT> const& plan,
+                         Route const& route,
                          Tensor<S, 1, ExecT> const& rows,
                          View<S, 1, ExecT> of_assignment) const
   {
     Tensor<S, 1, ExecT> send(exec, plan.rows), slots(exec, in.plan.rows());
     gather_numbers(exec, rows.const_view(), plan.row_of.const_view(), send.view());
-    exchange_.to_tokens(exec, communicator(), plan, 1, send.const_view(), slots.view());
+    exchange_.to_tokens(exec, communicator(), plan, route, 1, send.const_view(), slots.view());
     from_slots(exec, in.plan, slots.const_view(), of_assignment);
   }
 

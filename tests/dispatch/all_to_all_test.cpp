@@ -54,16 +54,17 @@ std::vector<TokenRange> odd_parts(int ranks)
   return parts;
 }
 
-template <class T, class CapacityT, class ScheduleT>
+template <class T, class CapacityT, class ScheduleT, class RowsT = moe::EachChoice>
 std::vector<RankPass<T>> run_world(CapacityT capacity,
                                    ScheduleT schedule,
                                    Batch<T> const& whole,
-                                   std::vector<TokenRange> const& parts)
+                                   std::vector<TokenRange> const& parts,
+                                   RowsT rows = {})
 {
   int const P = static_cast<int>(parts.size());
   std::vector<RankPass<T>> passes(parts.size());
   ThreadWorld(P, {.deadline = std::chrono::seconds(60)}).run([&](ThreadCommunicator const& comm) {
-    moe::AllToAllDispatcher const dispatcher(comm, {}, schedule);
+    moe::AllToAllDispatcher const dispatcher(comm, {}, schedule, moe::FlatExchange{}, rows);
     auto const layer = layer_of(capacity, dispatcher);
     auto const r     = static_cast<std::size_t>(comm.rank());
     passes[r] =
@@ -79,17 +80,21 @@ V joined(V a, V const& b)
   return a;
 }
 
-template <class T, class CapacityT, class ScheduleT = moe::BatchedSchedule>
+template <class T,
+          class CapacityT,
+          class ScheduleT = moe::BatchedSchedule,
+          class RowsT     = moe::EachChoice>
 void check_world(CapacityT capacity,
                  Batch<T> const& whole,
                  std::vector<TokenRange> const& parts,
-                 ScheduleT schedule = {})
+                 ScheduleT schedule = {},
+                 RowsT rows         = {})
 {
   // The compact layout, as rows arrive in.
   auto const reference_layer = layer_of(capacity, moe::BatchedDispatcher<moe::BatchedSchedule>{});
   auto const one =
       run_rank<T>(reference_layer, own(), whole, {0, whole.tokens}, {0, whole.sizes.experts});
-  auto const passes = run_world<T>(capacity, schedule, whole, parts);
+  auto const passes = run_world<T>(capacity, schedule, whole, parts, rows);
 
   RankPass<T> all;
   std::vector<moe::Id> dropped;
@@ -124,7 +129,7 @@ void check_world(CapacityT capacity,
   };
   near(passes[0].gate_grads, one.gate_grads);
   near(passes[0].losses, one.losses);
-  CHECK(passes == run_world<T>(capacity, schedule, whole, parts));
+  CHECK(passes == run_world<T>(capacity, schedule, whole, parts, rows));
 }
 
 template <class T>
@@ -179,6 +184,52 @@ TEST_CASE("a capacity counted over all ranks drops what one rank with all tokens
   }
 }
 
+TEST_CASE("a token's row sent once to each rank: the bits of one rank")
+{
+  auto const whole = batch<float>(9);
+  for (int const ranks : {2, 3, 8}) {
+    CAPTURE(ranks);
+    for (auto const& parts : {even_parts(ranks), odd_parts(ranks)}) {
+      check_world<float>(moe::Dropless{}, whole, parts, moe::BatchedSchedule{}, moe::OncePerRank{});
+      check_world<float>(moe::DropByWeight{moe::CeilCapacity{.factor = 0.6}},
+                         whole,
+                         parts,
+                         moe::SerialSchedule{},
+                         moe::OncePerRank{});
+    }
+  }
+}
+
+TEST_CASE("what travels: rows of all choices, or of each token once to a rank")
+{
+  auto const whole = batch<float>(10);
+  auto const sent  = [&](auto rows) {  // by rank 0 of two, forward
+    std::vector<std::size_t> bytes(2);
+    ThreadWorld(2).run([&](ThreadCommunicator const& comm) {
+      moe::RecordingCommunicator const recording(comm);
+      moe::AllToAllDispatcher const dispatcher(
+          recording, {}, moe::BatchedSchedule{}, moe::FlatExchange{}, rows);
+      auto const parts = even_parts(2);
+      auto const r     = static_cast<std::size_t>(comm.rank());
+      (void)run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
+                            own(),
+                            whole,
+                            parts[r],
+                            dispatcher.experts_here(sizes.experts));
+      for (auto const& call : recording.calls()) {
+        if (std::string_view(call.operation).ends_with("all_to_all_v")) { bytes[r] += call.bytes; }
+      }
+    });
+    return bytes[0] + bytes[1];
+  };
+  // Of 53 tokens with two of six experts each, about 53 x 2 / 5 have both at one of two ranks; x
+  // (twice: evaluate, forward) and dy are three of six buffers of rows.
+  auto const each = sent(moe::EachChoice{}), once = sent(moe::OncePerRank{});
+  CHECK(each > 6 * 2 * tokens * sizes.hidden * static_cast<index_t>(sizeof(float)));
+  CHECK(static_cast<double>(once) < 0.95 * static_cast<double>(each));
+  CHECK(static_cast<double>(once) > 0.6 * static_cast<double>(each));
+}
+
 TEST_CASE("in two levels: the bits of one rank, for hosts of any size")
 {
   auto const whole = batch<float>(8);
@@ -196,7 +247,8 @@ TEST_CASE("in two levels: the bits of one rank, for hosts of any size")
       ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
           .run([&](ThreadCommunicator const& comm) {
             moe::HierarchicalExchange const exchange(comm, per_host);
-            moe::AllToAllDispatcher const dispatcher(comm, {}, moe::BatchedSchedule{}, exchange);
+            moe::AllToAllDispatcher const dispatcher(
+                comm, {}, moe::BatchedSchedule{}, exchange, moe::OncePerRank{});
             auto const r = static_cast<std::size_t>(comm.rank());
             passes[r]    = run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
                                         own(),

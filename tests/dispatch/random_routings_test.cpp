@@ -107,14 +107,15 @@ struct WholeBatch {
 };
 
 // What one rank gets for its part of `b`, against what it must be.
-template <int K, class CapacityT, class ScheduleT>
+template <int K, class CapacityT, class ScheduleT, class RowsT>
 bool right_at_rank(ThreadCommunicator const& comm,
                    Host const& exec,
                    WholeBatch<K> const& b,
                    CapacityT capacity,
-                   ScheduleT schedule)
+                   ScheduleT schedule,
+                   RowsT rows)
 {
-  moe::AllToAllDispatcher const dispatcher(comm, {}, schedule);
+  moe::AllToAllDispatcher const dispatcher(comm, {}, schedule, moe::FlatExchange{}, rows);
   moe::Layer const layer{moe::GivenRouting<K>{}, capacity, dispatcher, Diagonal{}};
   auto params      = layer.template make_params<double>(exec, {.hidden = D, .experts = b.experts});
   auto grads       = layer.template make_params<double>(exec, params.sizes());
@@ -168,8 +169,14 @@ void check_routings()
             WholeBatch<K> const b(ranks, seed, bounded);
             moe::DropByPosition const capacity{moe::CeilCapacity{.factor = b.factor}};
             bool const right =
-                bounded ? right_at_rank<K>(comm, exec, b, capacity, moe::SerialSchedule{})
-                        : right_at_rank<K>(comm, exec, b, moe::Dropless{}, moe::BatchedSchedule{});
+                bounded ? right_at_rank<K>(
+                              comm, exec, b, capacity, moe::SerialSchedule{}, moe::OncePerRank{})
+                        : right_at_rank<K>(comm,
+                                           exec,
+                                           b,
+                                           moe::Dropless{},
+                                           moe::BatchedSchedule{},
+                                           moe::EachChoice{});
             if (!right) { wrong[static_cast<std::size_t>(comm.rank())].push_back(i); }
           }
         });

@@ -9,7 +9,7 @@
 
 #include <moe/dispatch/exchange.hpp>
 #include <moe/dispatch/local_dispatcher.hpp>
-#include <moe/dispatch/travel_rows.hpp>
+#include <moe/dispatch/travel.hpp>
 
 namespace moe {
 
@@ -21,7 +21,10 @@ struct AllToAllOptions {
 
 // A communicator that can be copied is a handle and is copied; one that owns is referred to, and
 // must outlive the dispatcher.
-template <class CommT, class ScheduleT = BatchedSchedule, class ExchangeT = FlatExchange>
+template <class CommT,
+          class ScheduleT = BatchedSchedule,
+          class ExchangeT = FlatExchange,
+          class RowsT     = EachChoice>
 class AllToAllDispatcher {
   static_assert(HasRank<CommT>, "moe::AllToAllDispatcher: a communicator has rank() and size()");
   static_assert(!NeedsCapacity<ScheduleT>,
@@ -33,7 +36,8 @@ class AllToAllDispatcher {
   explicit AllToAllDispatcher(CommT const& comm,
                               AllToAllOptions options = {},
                               ScheduleT schedule      = {},
-                              ExchangeT exchange      = {})
+                              ExchangeT exchange      = {},
+                              RowsT                   = {})
       : comm_{hold(comm)}, options_{options}, local_{schedule}, exchange_{exchange}
   {
   }
@@ -61,15 +65,14 @@ class AllToAllDispatcher {
   template <class T, class ExecT, class KernelT>
   struct Saved {
     typename KernelT::template Saved<T, ExecT> experts;
-    ExchangePlan<ExecT> exchange;
-    typename ExchangeT::Route route;
-    Tensor<T, 2, ExecT> x;                      // (R, D) rows as they arrived
+    Travel<ExecT, ExchangeT, RowsT> travel;
+    Tensor<T, 2, ExecT> x;                      // rows as they arrived
     Tensor<accumulator_t<T>, 1, ExecT> weight;  // (R) in the order of experts
   };
   template <class T, class ExecT, class KernelT>
   struct Work {
     typename Local::template Work<T, ExecT, KernelT> local;  // of the rows at the experts here
-    Tensor<T, 2, ExecT> dy;                                  // (R, D) rows as they arrived
+    Tensor<T, 2, ExecT> dy;                                  // rows as they arrived
     Tensor<T, 2, ExecT> dx;                                  // (A, D) rows that came back
   };
 
@@ -81,7 +84,7 @@ class AllToAllDispatcher {
       ExpertLayout<typename KernelT::Sizes> const& sizes,
       index_t rows) const
   {
-    return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}, {}};
+    return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}};
   }
   template <class T, class ExecT, class KernelT>
   [[nodiscard]] Work<T, ExecT, KernelT> make_work(
@@ -91,10 +94,10 @@ class AllToAllDispatcher {
       Saved<T, ExecT, KernelT> const& saved,
       index_t rows) const
   {
-    index_t const R = alone() ? rows : saved.exchange.rows;
+    index_t const R = alone() ? rows : saved.travel.plan.rows;
     index_t const D = sizes.hidden;
     return {local_.template make_work<T>(exec, kernel, sizes, saved.experts, R),
-            Tensor<T, 2, ExecT>(exec, alone() ? 0 : R, D),
+            {},
             Tensor<T, 2, ExecT>(exec, alone() ? 0 : rows, D)};
   }
 
@@ -106,17 +109,17 @@ class AllToAllDispatcher {
                 View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.evaluate(exec, in, experts, addend, y); }
-    auto const plan  = make_exchange_plan(exec, communicator(), in.plan);
-    auto const route = exchange_.make_route(exec, communicator(), plan);
-    auto const x     = rows_to_experts(exec, in, plan, route, in.x);
-    auto scratch     = experts.kernel.template make_scratch<T>(
+    auto const travel = make_travel(exec, in);
+    auto const& plan  = travel.plan;
+    auto const x      = rows_to_experts(exec, in, travel, in.x);
+    auto scratch      = experts.kernel.template make_scratch<T>(
         exec, experts.params.layout(), plan.rows, Pass::infer);
     Tensor<T, 2, ExecT> out(exec, plan.rows, in.x.extent(1));
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.infer(exec, experts.params, some, arrived(plan, x), scratch, out.view());
+      experts.kernel.infer(exec, experts.params, some, arrived(travel, x), scratch, out.view());
     });
     Tensor<T, 2, ExecT> home(exec, in.plan.rows(), in.x.extent(1));
-    rows_to_tokens(exec, plan, route, out, home.view());
+    rows_to_tokens(exec, travel, out, home.view());
     combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
   }
 
@@ -130,21 +133,25 @@ class AllToAllDispatcher {
   {
     if (alone()) { return local_.forward(exec, in, experts, saved.experts, addend, y); }
     auto const sizes = experts.params.layout();
-    saved.exchange   = make_exchange_plan(exec, communicator(), in.plan);
-    saved.route      = exchange_.make_route(exec, communicator(), saved.exchange);
-    auto const& plan = saved.exchange;
+    saved.travel     = make_travel(exec, in);
+    auto const& plan = saved.travel.plan;
     index_t const D  = in.x.extent(1);
     saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, plan.rows);
-    saved.x          = rows_to_experts(exec, in, plan, saved.route, in.x);
-    saved.weight     = weights_to_experts(exec, in, plan, saved.route);
+    saved.x          = rows_to_experts(exec, in, saved.travel, in.x);
+    saved.weight     = weights_to_experts(exec, in, saved.travel);
     auto scratch = experts.kernel.template make_scratch<T>(exec, sizes, plan.rows, Pass::forward);
     Tensor<T, 2, ExecT> out(exec, plan.rows, D);
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.forward(
-          exec, experts.params, some, arrived(plan, saved.x), saved.experts, scratch, out.view());
+      experts.kernel.forward(exec,
+                             experts.params,
+                             some,
+                             arrived(saved.travel, saved.x),
+                             saved.experts,
+                             scratch,
+                             out.view());
     });
     Tensor<T, 2, ExecT> home(exec, in.plan.rows(), D);
-    rows_to_tokens(exec, plan, saved.route, out, home.view());
+    rows_to_tokens(exec, saved.travel, out, home.view());
     combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
   }
 
@@ -162,22 +169,22 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
     }
-    auto const& plan = saved.exchange;
-    work.dy          = rows_to_experts(exec, in, plan, saved.route, dy);
+    auto const& plan = saved.travel.plan;
+    work.dy          = rows_to_experts(exec, in, saved.travel, dy);
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
       experts.kernel.backward_data(exec,
                                    experts.params,
                                    saved.experts,
                                    some,
-                                   arrived(plan, saved.x),
-                                   arrived(plan, work.dy),
+                                   arrived(saved.travel, saved.x),
+                                   arrived(saved.travel, work.dy),
                                    saved.weight.const_view(),
                                    work.local.carry,
                                    work.local.dx_rows.view(),
                                    work.local.d_weight_rows.view());
     });
-    rows_to_tokens(exec, plan, saved.route, work.local.dx_rows, work.dx.view());
-    weights_to_tokens(exec, in, plan, saved.route, work.local.d_weight_rows, d_weight);
+    rows_to_tokens(exec, saved.travel, work.local.dx_rows, work.dx.view());
+    weights_to_tokens(exec, in, saved.travel, work.local.d_weight_rows, d_weight);
   }
 
   template <class ExecT, class T, class WorkT>
@@ -203,13 +210,13 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_weights(exec, in, experts, saved.experts, dy, work.local, grads);
     }
-    auto const& plan = saved.exchange;
+    auto const& plan = saved.travel.plan;
     local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
       experts.kernel.backward_weights(exec,
                                       saved.experts,
                                       some,
-                                      arrived(plan, saved.x),
-                                      arrived(plan, work.dy),
+                                      arrived(saved.travel, saved.x),
+                                      arrived(saved.travel, work.dy),
                                       saved.weight.const_view(),
                                       work.local.carry,
                                       grads);
@@ -217,7 +224,6 @@ class AllToAllDispatcher {
   }
 
  private:
-  using Route                         = typename ExchangeT::Route;
   static constexpr bool held_by_value = std::copy_constructible<CommT>;
   using Held                          = std::conditional_t<held_by_value, CommT, CommT const*>;
 
@@ -231,31 +237,38 @@ class AllToAllDispatcher {
   }
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
 
+  template <class ExecT>
+  using TravelOf = Travel<ExecT, ExchangeT, RowsT>;
+
   template <class ExecT, class T>
-  static IndexedRows<T, ExecT> arrived(ExchangePlan<ExecT> const& plan,
+  [[nodiscard]] TravelOf<ExecT> make_travel(ExecT const& exec,
+                                            DispatchInput<T, ExecT> const& in) const
+  {
+    return moe::make_travel<RowsT>(exec, communicator(), exchange_, in.assignments, in.plan);
+  }
+  template <class ExecT, class T>
+  static IndexedRows<T, ExecT> arrived(TravelOf<ExecT> const& travel,
                                        Tensor<T, 2, ExecT> const& rows)
   {
-    return {rows.const_view(), plan.arrived_at.const_view()};
+    return {rows.const_view(), travel.arrived_at()};
   }
 
-  // Rows of tokens (T, D) -> rows as they arrive (R, D)
+  // Rows of tokens (T, D) -> rows as they arrive
   template <class ExecT, class T>
   [[nodiscard]] Tensor<T, 2, ExecT> rows_to_experts(ExecT const& exec,
                                                     DispatchInput<T, ExecT> const& in,
-                                                    ExchangePlan<ExecT> const& plan,
-                                                    Route const& route,
+                                                    TravelOf<ExecT> const& travel,
                                                     View<T const, 2, ExecT> tokens) const
   {
-    index_t const D = tokens.extent(1);
-    Tensor<T, 2, ExecT> send(exec, in.plan.rows(), D), receive(exec, plan.rows, D);
-    gather_rows(exec,
-                IndexedRows<T, ExecT>{tokens, in.plan.token_at.const_view()},
-                detail::sent_rows(plan),
-                send.view());
+    index_t const D    = tokens.extent(1);
+    auto const& blocks = travel.token_blocks();
+    Tensor<T, 2, ExecT> send(exec, blocks.rows_sent(), D), receive(exec, blocks.rows_received(), D);
+    gather_rows(
+        exec, IndexedRows<T, ExecT>{tokens, travel.token_at(in.plan)}, send.extent(0), send.view());
     exchange_.to_experts(exec,
                          communicator(),
-                         plan,
-                         route,
+                         blocks,
+                         travel.token_route(),
                          D,
                          detail::flat(send.const_view()),
                          detail::flat(receive.view()));
@@ -264,12 +277,12 @@ class AllToAllDispatcher {
   // Rows of experts (R, D) -> slots (A, D)
   template <class ExecT, class T>
   void rows_to_tokens(ExecT const& exec,
-                      ExchangePlan<ExecT> const& plan,
-                      Route const& route,
+                      TravelOf<ExecT> const& travel,
                       Tensor<T, 2, ExecT> const& rows,
                       View<T, 2, ExecT> slots) const
   {
-    index_t const D = slots.extent(1);
+    auto const& plan = travel.plan;
+    index_t const D  = slots.extent(1);
     Tensor<T, 2, ExecT> send(exec, plan.rows, D);
     gather_rows(exec,
                 IndexedRows<T, ExecT>{rows.const_view(), plan.row_of.const_view()},
@@ -277,9 +290,8 @@ class AllToAllDispatcher {
                 send.view());
     exchange_.to_tokens(exec,
                         communicator(),
-                        plan,
-                        route,
-
+                        plan.blocks,
+                        travel.route,
                         D,
                         detail::flat(send.const_view()),
                         detail::flat(slots));
@@ -287,27 +299,29 @@ class AllToAllDispatcher {
   template <class ExecT, class T>
   [[nodiscard]] auto weights_to_experts(ExecT const& exec,
                                         DispatchInput<T, ExecT> const& in,
-                                        ExchangePlan<ExecT> const& plan,
-                                        Route const& route) const
+                                        TravelOf<ExecT> const& travel) const
   {
-    using S = accumulator_t<T>;
+    using S          = accumulator_t<T>;
+    auto const& plan = travel.plan;
     Tensor<S, 1, ExecT> send(exec, in.plan.rows()), receive(exec, plan.rows), rows(exec, plan.rows);
     to_slots(exec, in.plan, in.weight, send.view());
-    exchange_.to_experts(exec, communicator(), plan, route, 1, send.const_view(), receive.view());
+    exchange_.to_experts(
+        exec, communicator(), plan.blocks, travel.route, 1, send.const_view(), receive.view());
     gather_numbers(exec, receive.const_view(), plan.arrived_at.const_view(), rows.view());
     return rows;
   }
   template <class ExecT, class T, class S>
   void weights_to_tokens(ExecT const& exec,
                          DispatchInput<T, ExecT> const& in,
-                         ExchangePlan<ExecT> const& plan,
-                         Route const& route,
+                         TravelOf<ExecT> const& travel,
                          Tensor<S, 1, ExecT> const& rows,
                          View<S, 1, ExecT> of_assignment) const
   {
+    auto const& plan = travel.plan;
     Tensor<S, 1, ExecT> send(exec, plan.rows), slots(exec, in.plan.rows());
     gather_numbers(exec, rows.const_view(), plan.row_of.const_view(), send.view());
-    exchange_.to_tokens(exec, communicator(), plan, route, 1, send.const_view(), slots.view());
+    exchange_.to_tokens(
+        exec, communicator(), plan.blocks, travel.route, 1, send.const_view(), slots.view());
     from_slots(exec, in.plan, slots.const_view(), of_assignment);
   }
 

@@ -6,24 +6,24 @@
 
 namespace moe {
 
-//   Route                                   what it works out once for a plan, forward and backward
-//   make_route(exec, comm, plan)            collective; may wait for the device
-//   to_experts(exec, comm, plan, route, width, send, receive)   slots -> rows as they arrive
-//   to_tokens(exec, comm, plan, route, width, send, receive)    and back
+//   Route                                   what it works out once, forward and backward
+//   make_route(exec, comm, blocks)            collective; may wait for the device
+//   to_experts(exec, comm, blocks, route, width, send, receive)   rows sent -> rows received
+//   to_tokens(exec, comm, blocks, route, width, send, receive)    and back
 // A row is `width` elements of `send` and `receive`. Every row arrives as it was sent, in the order
-// that the plan says, so exchanges differ in messages and not in bits.
+// that the blocks say, so exchanges differ in messages and not in bits.
 template <class X, class CommT, class T, class ExecT>
 concept Exchange = requires(X const x,
                             ExecT const exec,
                             CommT const comm,
-                            ExchangePlan<ExecT> const plan,
+                            RowBlocks const blocks,
                             typename X::Route const route,
                             index_t width,
                             View<T const, 1, ExecT> send,
                             View<T, 1, ExecT> receive) {
-  { x.make_route(exec, comm, plan) } -> std::same_as<typename X::Route>;
-  { x.to_experts(exec, comm, plan, route, width, send, receive) } -> std::same_as<void>;
-  { x.to_tokens(exec, comm, plan, route, width, send, receive) } -> std::same_as<void>;
+  { x.make_route(exec, comm, blocks) } -> std::same_as<typename X::Route>;
+  { x.to_experts(exec, comm, blocks, route, width, send, receive) } -> std::same_as<void>;
+  { x.to_tokens(exec, comm, blocks, route, width, send, receive) } -> std::same_as<void>;
 };
 
 namespace detail {
@@ -60,31 +60,31 @@ struct FlatExchange {
   struct Route {};
 
   template <class ExecT, class CommT>
-  [[nodiscard]] Route make_route(ExecT const&, CommT const&, ExchangePlan<ExecT> const&) const
+  [[nodiscard]] Route make_route(ExecT const&, CommT const&, RowBlocks const&) const
   {
     return {};
   }
   template <class ExecT, class CommT, class T>
   void to_experts(ExecT const& exec,
                   CommT const& comm,
-                  ExchangePlan<ExecT> const& plan,
+                  RowBlocks const& blocks,
                   Route const&,
                   index_t width,
                   std::type_identity_t<View<T const, 1, ExecT>> send,
                   View<T, 1, ExecT> receive) const
   {
-    detail::travel(exec, comm, plan.sent_blocks(), send, plan.received_blocks(), receive, width);
+    detail::travel(exec, comm, blocks.out(), send, blocks.in(), receive, width);
   }
   template <class ExecT, class CommT, class T>
   void to_tokens(ExecT const& exec,
                  CommT const& comm,
-                 ExchangePlan<ExecT> const& plan,
+                 RowBlocks const& blocks,
                  Route const&,
                  index_t width,
                  std::type_identity_t<View<T const, 1, ExecT>> send,
                  View<T, 1, ExecT> receive) const
   {
-    detail::travel(exec, comm, plan.received_blocks(), send, plan.sent_blocks(), receive, width);
+    detail::travel(exec, comm, blocks.in(), send, blocks.out(), receive, width);
   }
 };
 

@@ -13,18 +13,32 @@
 
 namespace moe {
 
+// Rows that go to each rank, and that come from it; known to the host.
+struct RowBlocks {
+  std::vector<index_t> sent, sent_at;          // (P)
+  std::vector<index_t> received, received_at;  // (P)
+
+  [[nodiscard]] RankBlocks out() const { return {sent, sent_at}; }
+  [[nodiscard]] RankBlocks in() const { return {received, received_at}; }
+  [[nodiscard]] index_t rows_sent() const { return end(sent, sent_at); }
+  [[nodiscard]] index_t rows_received() const { return end(received, received_at); }
+
+ private:
+  static index_t end(std::vector<index_t> const& counts, std::vector<index_t> const& offsets)
+  {
+    return counts.empty() ? 0 : offsets.back() + counts.back();
+  }
+};
+
 template <class ExecT>
 struct ExchangePlan {
-  std::vector<index_t> sent, sent_at;          // (P) slots that go to each rank, from where on
-  std::vector<index_t> received, received_at;  // (P) rows that come from each rank
-  index_t rows = 0;                            // R, known to the host
+  RowBlocks blocks;  // slots that go, rows that come
+  index_t rows = 0;  // R
 
   Tensor<Id, 1, ExecT> offsets;     // (L + 1) rows of each expert here, in global (token, k) order
   Tensor<Id, 1, ExecT> arrived_at;  // (R) row of an expert -> row as it arrived
   Tensor<Id, 1, ExecT> row_of;      // (R) the inverse
 
-  [[nodiscard]] RankBlocks sent_blocks() const { return {sent, sent_at}; }
-  [[nodiscard]] RankBlocks received_blocks() const { return {received, received_at}; }
   [[nodiscard]] RowGroups<ExecT> groups() const
   {
     return {offsets.const_view(), {}, rows, 0, static_cast<Id>(offsets.extent(0) - 1)};
@@ -128,22 +142,22 @@ template <class ExecT, class CommT>
   exec.copy_to_host(counts.data(), arriving.const_view().data_handle(), counts.size() * sizeof(Id));
 
   ExchangePlan<ExecT> x;
-  x.sent.assign(ranks, 0);
-  x.received.assign(ranks, 0);
+  x.blocks.sent.assign(ranks, 0);
+  x.blocks.received.assign(ranks, 0);
   for (int r = 0; r < P; ++r) {
     auto const i = static_cast<std::size_t>(r);
     for (index_t e = out_at[i]; e < out_at[i] + out[i]; ++e) {
-      x.sent[i] += kept[static_cast<std::size_t>(e)];
+      x.blocks.sent[i] += kept[static_cast<std::size_t>(e)];
     }
     for (index_t e = 0; e < mine.count; ++e) {
       Id const n = counts[static_cast<std::size_t>(r * mine.count + e)];
       detail::check_received_count(comm.rank(), r, n, x.rows);
-      x.received[i] += n;
+      x.blocks.received[i] += n;
       x.rows += n;
     }
   }
-  detail::lay_out(x.sent, x.sent_at);
-  detail::lay_out(x.received, x.received_at);
+  detail::lay_out(x.blocks.sent, x.blocks.sent_at);
+  detail::lay_out(x.blocks.received, x.blocks.received_at);
   x.offsets    = Tensor<Id, 1, ExecT>(exec, mine.count + 1);
   x.arrived_at = Tensor<Id, 1, ExecT>(exec, x.rows);
   x.row_of     = Tensor<Id, 1, ExecT>(exec, x.rows);

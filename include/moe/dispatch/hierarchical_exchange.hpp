@@ -34,16 +34,14 @@ class HierarchicalExchange {
   };
 
   template <class ExecT>
-  [[nodiscard]] Route make_route(ExecT const& exec,
-                                 CommT const&,
-                                 ExchangePlan<ExecT> const& plan) const
+  [[nodiscard]] Route make_route(ExecT const& exec, CommT const&, RowBlocks const& blocks) const
   {
     auto const G = static_cast<std::size_t>(per_host_), H = hosts();
     Route route;
     std::vector<index_t> leaving(G * H);  // (G, H) by the number of who gets them first
     for (std::size_t g = 0; g < G; ++g) {
       for (std::size_t h = 0; h < H; ++h) {
-        leaving[g * H + h] = plan.sent[h * G + g];
+        leaving[g * H + h] = blocks.sent[h * G + g];
       }
     }
     Tensor<index_t, 1, ExecT> send(exec, leaving.size()), receive(exec, leaving.size());
@@ -63,7 +61,7 @@ class HierarchicalExchange {
         route.to_host[g] += leaving[g * H + h];
         route.from_host[g] += passing;
         route.to_hosts[h] += passing;
-        route.from_hosts[h] += plan.received[h * G + g];
+        route.from_hosts[h] += blocks.received[h * G + g];
         route.in_the_middle += passing;
       }
     }
@@ -73,14 +71,14 @@ class HierarchicalExchange {
   template <class ExecT, class T>
   void to_experts(ExecT const& exec,
                   CommT const&,
-                  ExchangePlan<ExecT> const& plan,
+                  RowBlocks const& blocks,
                   Route const& route,
                   index_t width,
                   std::type_identity_t<View<T const, 1, ExecT>> send,
                   View<T, 1, ExecT> receive) const
   {
-    Stage<T, ExecT> stage(exec, plan, route, width);
-    by_number(exec, plan, width, [&](index_t slot, index_t packed, std::size_t n) {
+    Stage<T, ExecT> stage(exec, blocks, route, width);
+    by_number(blocks, width, [&](index_t slot, index_t packed, std::size_t n) {
       exec.copy(
           stage.packed.view().data_handle() + packed, send.data_handle() + slot, n * sizeof(T));
     });
@@ -96,13 +94,13 @@ class HierarchicalExchange {
   template <class ExecT, class T>
   void to_tokens(ExecT const& exec,
                  CommT const&,
-                 ExchangePlan<ExecT> const& plan,
+                 RowBlocks const& blocks,
                  Route const& route,
                  index_t width,
                  std::type_identity_t<View<T const, 1, ExecT>> send,
                  View<T, 1, ExecT> receive) const
   {
-    Stage<T, ExecT> stage(exec, plan, route, width);
+    Stage<T, ExecT> stage(exec, blocks, route, width);
     go(exec, across_, route.from_hosts, send, route.to_hosts, stage.goes.view(), width);
     by_host(route, width, [&](index_t came, index_t goes, std::size_t n) {
       exec.copy(stage.came.view().data_handle() + came,
@@ -110,7 +108,7 @@ class HierarchicalExchange {
                 n * sizeof(T));
     });
     go(exec, within_, route.from_host, stage.came, route.to_host, stage.packed.view(), width);
-    by_number(exec, plan, width, [&](index_t slot, index_t packed, std::size_t n) {
+    by_number(blocks, width, [&](index_t slot, index_t packed, std::size_t n) {
       exec.copy(
           receive.data_handle() + slot, stage.packed.view().data_handle() + packed, n * sizeof(T));
     });
@@ -120,15 +118,11 @@ class HierarchicalExchange {
   // Rows at home by (number, host), and in the middle as they came and as they go on.
   template <class T, class ExecT>
   struct Stage {
-    Stage(ExecT const& exec, ExchangePlan<ExecT> const& plan, Route const& route, index_t width)
-        : packed(exec, sent_rows(plan) * width),
+    Stage(ExecT const& exec, RowBlocks const& blocks, Route const& route, index_t width)
+        : packed(exec, blocks.rows_sent() * width),
           came(exec, route.in_the_middle * width),
           goes(exec, route.in_the_middle * width)
     {
-    }
-    static index_t sent_rows(ExchangePlan<ExecT> const& plan)
-    {
-      return plan.sent_at.back() + plan.sent.back();
     }
     Tensor<T, 1, ExecT> packed, came, goes;
   };
@@ -143,16 +137,16 @@ class HierarchicalExchange {
   [[nodiscard]] std::size_t hosts() const { return static_cast<std::size_t>(across_.size()); }
 
   // move(first element in slots, first element packed, elements), in the order (number, host)
-  template <class ExecT, class Move>
-  void by_number(ExecT const&, ExchangePlan<ExecT> const& plan, index_t width, Move move) const
+  template <class Move>
+  void by_number(RowBlocks const& blocks, index_t width, Move move) const
   {
     auto const G   = static_cast<std::size_t>(per_host_);
     index_t packed = 0;
     for (std::size_t g = 0; g < G; ++g) {
       for (std::size_t h = 0; h < hosts(); ++h) {
         std::size_t const r = h * G + g;
-        move(plan.sent_at[r] * width, packed, static_cast<std::size_t>(plan.sent[r] * width));
-        packed += plan.sent[r] * width;
+        move(blocks.sent_at[r] * width, packed, static_cast<std::size_t>(blocks.sent[r] * width));
+        packed += blocks.sent[r] * width;
       }
     }
   }

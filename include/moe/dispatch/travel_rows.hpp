@@ -39,13 +39,6 @@ View<T, 1, ExecT> flat(View<T, 2, ExecT> rows)
   return View<T, 1, ExecT>(rows.data_handle(), rows.size());
 }
 
-// Slots that have a row at all.
-template <class ExecT>
-index_t sent_rows(ExchangePlan<ExecT> const& plan)
-{
-  return plan.sent.empty() ? 0 : plan.sent_at.back() + plan.sent.back();
-}
-
 }  // namespace detail
 
 // to(r) = from.row(r), r < rows; the index names a row for each of them

@@ -9,6 +9,7 @@
 #pragma nv_diag_error 20014
 #pragma nv_diag_error 20015
 
+#include <moe/comm/cuda/thread_call.cuh>
 #include <moe/dispatch/cuda/combine.cuh>
 #include <moe/exec/cuda/primitives.cuh>
 #include <moe/expert/cuda/activate.cuh>

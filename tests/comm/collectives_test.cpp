@@ -1,4 +1,7 @@
 // Every collective of every communicator against a plain computation over all ranks' buffers.
+// On every space.
+#include "support/spaces.hpp"
+
 #include <moe/comm/thread_world.hpp>
 
 #include <cmath>
@@ -6,8 +9,6 @@
 #include <string>
 
 #include <doctest/doctest.h>
-
-#include "support/rank_ends.hpp"
 
 using namespace moe;
 using namespace moe::test;
@@ -33,6 +34,18 @@ std::vector<T> values(int r, index_t n)
     v.push_back(value<T>(r, i));
   }
   return v;
+}
+// A rank has a handle of its own.
+TestSpace own_space()
+{
+  return test_space(Products::own, 1);
+}
+template <class T>
+Tensor<T, 1, TestSpace> on(TestSpace const& exec, std::vector<T> const& v)
+{
+  Tensor<T, 1, TestSpace> to(exec, static_cast<index_t>(v.size()));
+  exec.copy_from_host(to.view().data_handle(), v.data(), v.size() * sizeof(T));
+  return to;
 }
 template <class T>
 bool same_bits(std::vector<T> const& a, std::vector<T> const& b)
@@ -86,8 +99,8 @@ TEST_CASE_TEMPLATE("sums are those of one loop over the ranks, with the same bit
                    std::uint8_t)
 {
   for_each_world([](auto const& comm) {
-    Host const exec{{.threads = 1}};
-    int const P = comm.size();
+    TestSpace const exec = own_space();
+    int const P          = comm.size();
     for (index_t const n : lengths) {
       CAPTURE(n);
       std::vector<T> all, part;
@@ -95,12 +108,13 @@ TEST_CASE_TEMPLATE("sums are those of one loop over the ranks, with the same bit
         all.push_back(sum<T>(P, i));
         part.push_back(sum<T>(P, comm.rank() * n + i));
       }
-      auto x = values<T>(comm.rank(), n);
-      comm.all_reduce_sum(exec, as_view(x));
-      CHECK(same_bits(x, all));
-      std::vector<T> mine(static_cast<std::size_t>(n), T{});
-      comm.reduce_scatter_sum(exec, as_view(values<T>(comm.rank(), P * n)), as_view(mine));
-      CHECK(same_bits(mine, part));
+      auto x = on(exec, values<T>(comm.rank(), n));
+      comm.all_reduce_sum(exec, x.view());
+      CHECK(same_bits(get(exec, x.const_view()), all));
+      auto const send = on(exec, values<T>(comm.rank(), P * n));
+      Tensor<T, 1, TestSpace> mine(exec, n);
+      comm.reduce_scatter_sum(exec, send.const_view(), mine.view());
+      CHECK(same_bits(get(exec, mine.const_view()), part));
     }
   });
 }
@@ -109,22 +123,23 @@ TEST_CASE("integer sums wrap around, and one rank's negative zero stays one")
 {
   ThreadWorld const world(2, short_deadline);
   world.run([](ThreadCommunicator const& comm) {
-    Host const exec{{.threads = 1}};
-    std::vector<Id> x{2147483647, -5};
-    comm.all_reduce_sum(exec, as_view(x));
-    CHECK(x == std::vector<Id>{-2, -10});
+    TestSpace const exec = own_space();
+    auto x               = on(exec, std::vector<Id>{2147483647, -5});
+    comm.all_reduce_sum(exec, x.view());
+    CHECK(get(exec, x.const_view()) == std::vector<Id>{-2, -10});
   });
   ThreadWorld(1).run([](ThreadCommunicator const& comm) {
-    std::vector<float> x{-0.f};
-    comm.all_reduce_sum(Host{{.threads = 1}}, as_view(x));
-    CHECK(std::signbit(x[0]));
+    TestSpace const exec = own_space();
+    auto x               = on(exec, std::vector<float>{-0.f});
+    comm.all_reduce_sum(exec, x.view());
+    CHECK(std::signbit(get(exec, x.const_view())[0]));
   });
 }
 
 TEST_CASE_TEMPLATE("all_gather and all_to_all put every block where it belongs", T, float, char, Id)
 {
   for_each_world([](auto const& comm) {
-    Host const exec{{.threads = 1}};
+    TestSpace const exec = own_space();
     int const P = comm.size(), me = comm.rank();
     for (index_t const n : lengths) {
       CAPTURE(n);
@@ -135,12 +150,13 @@ TEST_CASE_TEMPLATE("all_gather and all_to_all put every block where it belongs",
           exchanged.push_back(value<T>(r, me * n + i));
         }
       }
-      std::vector<T> receive(static_cast<std::size_t>(P * n), T{99});
-      auto const send = values<T>(me, P * n);
-      comm.all_gather(exec, View<T const, 1, Host>(send.data(), n), as_view(receive));
-      CHECK(same_bits(receive, gathered));
-      comm.all_to_all(exec, as_view(send), as_view(receive));
-      CHECK(same_bits(receive, exchanged));
+      auto receive    = on(exec, std::vector<T>(static_cast<std::size_t>(P * n), T{99}));
+      auto const send = on(exec, values<T>(me, P * n));
+      View<T const, 1, TestSpace> const block(send.view().data_handle(), n);
+      comm.all_gather(exec, block, receive.view());
+      CHECK(same_bits(get(exec, receive.const_view()), gathered));
+      comm.all_to_all(exec, send.const_view(), receive.view());
+      CHECK(same_bits(get(exec, receive.const_view()), exchanged));
     }
   });
 }
@@ -149,7 +165,7 @@ TEST_CASE_TEMPLATE("all_gather and all_to_all put every block where it belongs",
 TEST_CASE("all_to_all_v delivers every element once and writes nothing else")
 {
   for_each_world([](auto const& comm) {
-    Host const exec{{.threads = 1}};
+    TestSpace const exec = own_space();
     int const P = comm.size(), me = comm.rank();
     for (int round = 0; round < 12; ++round) {
       CAPTURE(round);
@@ -184,12 +200,14 @@ TEST_CASE("all_to_all_v delivers every element once and writes nothing else")
               r * 1000 + me, static_cast<float>(i)};
         }
       }
+      auto const sent = on(exec, send);
+      auto received   = on(exec, receive);
       comm.all_to_all_v(exec,
-                        as_view(send),
+                        sent.const_view(),
                         {send_counts, send_offsets},
-                        as_view(receive),
+                        received.view(),
                         {receive_counts, receive_offsets});
-      CHECK(same_bits(receive, expected));
+      CHECK(same_bits(get(exec, received.const_view()), expected));
     }
   });
 }
@@ -205,12 +223,14 @@ TEST_CASE("a reduction repeats bit by bit, whichever rank comes last")
       if (comm.rank() == repeat % P) {
         std::this_thread::sleep_for(std::chrono::microseconds(200));
       }
-      auto x = values<float>(comm.rank(), 3000);
-      for (auto& v : x) {
+      auto numbers = values<float>(comm.rank(), 3000);
+      for (auto& v : numbers) {
         v = std::sin(v * 1e3f);
       }
-      comm.all_reduce_sum(Host{{.threads = 1}}, as_view(x));
-      results[static_cast<std::size_t>(comm.rank())] = x;
+      TestSpace const exec = own_space();
+      auto x               = on(exec, numbers);
+      comm.all_reduce_sum(exec, x.view());
+      results[static_cast<std::size_t>(comm.rank())] = get(exec, x.const_view());
     });
     if (first.empty()) { first = results[0]; }
     for (auto const& r : results) {
@@ -226,22 +246,24 @@ TEST_CASE_TEMPLATE("what one rank can see is refused there, before anything is w
                    ThreadCommunicator)
 {
   auto const check = [](auto const& comm) {
-    Host const exec{{.threads = 1}};
-    std::vector<float> a(6, 1.f), b(6, 2.f), c(5, 3.f);
-    View<float, 1, Host> const null(nullptr, 6);
+    TestSpace const exec = own_space();
+    auto a = on(exec, std::vector<float>(6, 1.f)), b = on(exec, std::vector<float>(6, 2.f)),
+         c = on(exec, std::vector<float>(5, 3.f));
+    View<float, 1, TestSpace> const null(nullptr, 6);
+    float* const first = a.view().data_handle();
     std::vector<index_t> const six{6}, zero{0}, minus{-1}, seven{7}, one{1}, both{3, 3}, none;
-    CHECK_THROWS_AS(comm.all_gather(exec, as_view(a), as_view(c)), ShapeError);
-    CHECK_THROWS_AS(comm.reduce_scatter_sum(exec, as_view(a), as_view(c)), ShapeError);
-    CHECK_THROWS_AS(comm.all_to_all(exec, as_view(a), as_view(c)), ShapeError);
-    CHECK_THROWS_AS(comm.all_gather(exec, null, as_view(b)), ValueError);
-    CHECK_THROWS_AS(comm.all_to_all(exec, as_view(a), null), ValueError);
-    CHECK_THROWS_AS(comm.all_gather(exec, as_view(a), as_view(a)), AliasError);
-    CHECK_THROWS_AS(
-        comm.all_to_all(
-            exec, View<float const, 1, Host>(a.data(), 3), View<float, 1, Host>(a.data() + 2, 3)),
-        AliasError);
+    CHECK_THROWS_AS(comm.all_gather(exec, a.view(), c.view()), ShapeError);
+    CHECK_THROWS_AS(comm.reduce_scatter_sum(exec, a.view(), c.view()), ShapeError);
+    CHECK_THROWS_AS(comm.all_to_all(exec, a.view(), c.view()), ShapeError);
+    CHECK_THROWS_AS(comm.all_gather(exec, null, b.view()), ValueError);
+    CHECK_THROWS_AS(comm.all_to_all(exec, a.view(), null), ValueError);
+    CHECK_THROWS_AS(comm.all_gather(exec, a.view(), a.view()), AliasError);
+    CHECK_THROWS_AS(comm.all_to_all(exec,
+                                    View<float const, 1, TestSpace>(first, 3),
+                                    View<float, 1, TestSpace>(first + 2, 3)),
+                    AliasError);
     auto const v = [&](auto const& sc, auto const& so, auto const& rc, auto const& ro) {
-      comm.all_to_all_v(exec, as_view(a), {sc, so}, as_view(b), {rc, ro});
+      comm.all_to_all_v(exec, a.view(), {sc, so}, b.view(), {rc, ro});
     };
     CHECK_THROWS_AS(v(both, zero, six, zero), ShapeError);
     CHECK_THROWS_AS(v(six, none, six, zero), ShapeError);
@@ -253,10 +275,10 @@ TEST_CASE_TEMPLATE("what one rank can see is refused there, before anything is w
     CHECK_THROWS_AS(v(six, zero, six, one), ValueError);
     CHECK_THROWS_AS(v(six, zero, seven, zero), ValueError);
     CHECK_THROWS_AS((void)comm.split(-1, 0), ValueError);
-    CHECK(b == std::vector<float>(6, 2.f));
-    CHECK(c == std::vector<float>(5, 3.f));
-    comm.all_to_all(exec, as_view(a), as_view(b));  // and it is as good as before
-    CHECK(b == a);
+    CHECK(get(exec, b.const_view()) == std::vector<float>(6, 2.f));
+    CHECK(get(exec, c.const_view()) == std::vector<float>(5, 3.f));
+    comm.all_to_all(exec, a.view(), b.view());  // and it is as good as before
+    CHECK(get(exec, b.const_view()) == std::vector<float>(6, 1.f));
   };
   if constexpr (std::same_as<Comm, SelfCommunicator>) {
     check(SelfCommunicator{});
@@ -269,17 +291,17 @@ TEST_CASE("receive blocks that overlap are refused, by their ranks")
 {
   ThreadWorld const world(3, short_deadline);
   world.run([](ThreadCommunicator const& comm) {
-    std::vector<Id> a(6), b(6, 4);
+    TestSpace const exec = own_space();
+    auto a = on(exec, std::vector<Id>(6)), b = on(exec, std::vector<Id>(6, 4));
     std::vector<index_t> const counts{2, 2, 2}, offsets{0, 2, 4}, over{4, 2, 3};
     try {
-      comm.all_to_all_v(
-          Host{{.threads = 1}}, as_view(a), {counts, offsets}, as_view(b), {counts, over});
+      comm.all_to_all_v(exec, a.const_view(), {counts, offsets}, b.view(), {counts, over});
       FAIL_CHECK("accepted");
     } catch (AliasError const& e) {
       CHECK(e.value == "overlapping for ranks 0 and 2");
       CHECK(e.rank == comm.rank());
     }
-    CHECK(b == std::vector<Id>(6, 4));
+    CHECK(get(exec, b.const_view()) == std::vector<Id>(6, 4));
   });
 }
 

@@ -2,20 +2,22 @@
 // Ranks that are threads of one process: the whole expert-parallel path on any machine.
 // A ThreadWorld (thread_world.hpp) makes them.
 #include <moe/comm/communicator.hpp>
-#include <moe/comm/thread_group.hpp>
-#include <moe/comm/thread_sum.hpp>
-#include <moe/exec/host.hpp>
+#include <moe/comm/thread_call.hpp>
 
 namespace moe {
 
 class ThreadWorld;
 
-// A handle: copies are the same rank. One thread at a time uses it; its collectives return when
-// this rank's result is complete. Sums are taken in the order of ranks, in the element type (16-bit
-// ones in float, rounded once; integers wrap around), so they repeat bit by bit.
+// A handle: copies are the same rank. One thread at a time uses it. Sums are taken in the order of
+// ranks, in the element type (16-bit ones in float, rounded once; integers wrap around), so they
+// repeat bit by bit, on every space.
 //
-// Host memory alone so far. Another space needs staged bytes of its own, and a mark of its stream
-// in each Post, on which readers wait instead of the host.
+// On Host a collective returns when this rank's result is complete. On Cuda (<moe/moe.cuh>) the
+// threads meet when they call it, and what it does is in the order of their streams: no host waits
+// for a device. Ranks may share a GPU or have one each, always the same. A collective cannot be
+// captured into a graph. Staged bytes come from the rank's Cuda handle, and return when the last
+// communicator of the group goes, from whichever thread that is: a resource of the caller's must
+// outlive it.
 class ThreadCommunicator {
  public:
   [[nodiscard]] int rank() const { return rank_; }  // in this group
@@ -27,10 +29,11 @@ class ThreadCommunicator {
   {
     auto const check = entered(exec, detail::Collective::all_reduce_sum);
     check.check.not_null("x", x);
-    auto call = begin(detail::Collective::all_reduce_sum, detail::sum_fingerprint<T>(x.size()));
+    auto call =
+        begin(exec, detail::Collective::all_reduce_sum, detail::sum_fingerprint<T>(x.size()));
     exec.copy(call.stage(bytes<T>(x.size())), x.data_handle(), bytes<T>(x.size()));
     call.meet();
-    detail::sum_in_order(call, 0, x);
+    call.sum(0, x);
   }
 
   template <class ExecT, TransferElement T>
@@ -42,11 +45,11 @@ class ThreadCommunicator {
     auto const check = entered(exec, detail::Collective::all_gather);
     check.buffers(send, receive);
     check.parts("receive", receive.size(), "send", n);
-    auto call = begin(detail::Collective::all_gather, fingerprint<T>(n));
+    auto call = begin(exec, detail::Collective::all_gather, fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(n)), send.data_handle(), bytes<T>(n));
     call.meet();
     for (int r = 0; r < size(); ++r) {
-      exec.copy(receive.data_handle() + r * n, call.of(r).staged.data(), bytes<T>(n));
+      call.read(receive.data_handle() + r * n, r, 0, bytes<T>(n));
     }
   }
 
@@ -59,10 +62,10 @@ class ThreadCommunicator {
     auto const check = entered(exec, detail::Collective::reduce_scatter_sum);
     check.buffers(send, receive);
     check.parts("send", send.size(), "receive", n);
-    auto call = begin(detail::Collective::reduce_scatter_sum, detail::sum_fingerprint<T>(n));
+    auto call = begin(exec, detail::Collective::reduce_scatter_sum, detail::sum_fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(send.size())), send.data_handle(), bytes<T>(send.size()));
     call.meet();
-    detail::sum_in_order(call, rank_ * n, receive);
+    call.sum(rank_ * n, receive);
   }
 
   template <class ExecT, TransferElement T>
@@ -75,13 +78,11 @@ class ThreadCommunicator {
     check.buffers(send, receive);
     check.check.equal("receive extent", receive.size(), "send extent", send.size());
     check.parts("receive", receive.size(), "block", n);
-    auto call = begin(detail::Collective::all_to_all, fingerprint<T>(n));
+    auto call = begin(exec, detail::Collective::all_to_all, fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(send.size())), send.data_handle(), bytes<T>(send.size()));
     call.meet();
     for (int r = 0; r < size(); ++r) {
-      exec.copy(receive.data_handle() + r * n,
-                call.of(r).staged.data() + bytes<T>(rank_ * n),
-                bytes<T>(n));
+      call.read(receive.data_handle() + r * n, r, bytes<T>(rank_ * n), bytes<T>(n));
     }
   }
 
@@ -97,7 +98,7 @@ class ThreadCommunicator {
     check.blocks("send", send_blocks, send.size());
     check.blocks("receive", receive_blocks, receive.size());
     check.blocks_apart(receive_blocks);
-    auto call              = begin(detail::Collective::all_to_all_v, fingerprint<T>(0));
+    auto call              = begin(exec, detail::Collective::all_to_all_v, fingerprint<T>(0));
     index_t const sent     = call.mine().set_counts(send_blocks, receive_blocks);
     std::byte* const stage = call.stage(bytes<T>(sent));
     for (int r = 0; r < size(); ++r) {
@@ -108,10 +109,11 @@ class ThreadCommunicator {
     }
     call.meet();
     for (int r = 0; r < size(); ++r) {
-      auto const i     = static_cast<std::size_t>(r);
-      auto const& peer = call.of(r);
-      exec.copy(receive.data_handle() + receive_blocks.offsets[i],
-                peer.staged.data() + bytes<T>(peer.staged_at[static_cast<std::size_t>(rank_)]),
+      auto const i       = static_cast<std::size_t>(r);
+      index_t const from = call.of(r).staged_at[static_cast<std::size_t>(rank_)];
+      call.read(receive.data_handle() + receive_blocks.offsets[i],
+                r,
+                bytes<T>(from),
                 bytes<T>(receive_blocks.counts[i]));
     }
   }
@@ -119,7 +121,7 @@ class ThreadCommunicator {
   [[nodiscard]] ThreadCommunicator split(int color, int key) const
   {
     Check{detail::name_of(detail::Collective::split), world_rank()}.at_least("color", color, 0);
-    auto call         = begin(detail::Collective::split, {});
+    detail::ThreadGroup::Call call{*group_, rank_, {.operation = detail::Collective::split}};
     call.mine().color = color;
     call.mine().key   = key;
     call.meet();
@@ -143,16 +145,19 @@ class ThreadCommunicator {
   template <class ExecT>
   [[nodiscard]] detail::CollectiveCheck entered(ExecT const& exec, detail::Collective c) const
   {
-    static_assert(std::same_as<ExecT, Host>,
-                  "moe::ThreadCommunicator: works on moe::Host; other spaces have none yet");
     exec.enter(detail::name_of(c));
-    return {{detail::name_of(c), world_rank()}, size()};
+    Check const check{detail::name_of(c), world_rank()};
+    detail::ThreadCall<ExecT>::refuse(exec, check);
+    return {check, size()};
   }
-  [[nodiscard]] detail::ThreadGroup::Call begin(detail::Collective c,
+  template <class ExecT>
+  [[nodiscard]] detail::ThreadCall<ExecT> begin(ExecT const& exec,
+                                                detail::Collective c,
                                                 detail::Fingerprint fingerprint) const
   {
     fingerprint.operation = c;
-    return {*group_, rank_, fingerprint};
+    fingerprint.space     = detail::ThreadCall<ExecT>::space;
+    return {exec, *group_, rank_, fingerprint};
   }
   template <class T>
   [[nodiscard]] static detail::Fingerprint fingerprint(index_t count)

@@ -5,6 +5,7 @@
 //
 // Staging is double: collective n uses half n % 2. A rank writes its half again for n + 2, that is
 // after all have come to n + 1, so after all are done with n. One meeting per collective is enough.
+// What is staged, and in which order it is read, is the space's (thread_call.hpp).
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -38,6 +39,20 @@ class ThreadGroup {
   [[nodiscard]] int world_rank(int rank) const { return world_ranks_[index(rank)]; }
   [[nodiscard]] ThreadState& state() const { return *state_; }
 
+  // What the ranks stage in on a space that has a StagesT for it, made by the first that asks; goes
+  // with the group, so when no rank can read it any more.
+  template <class StagesT>
+  [[nodiscard]] StagesT& stages()
+  {
+    std::lock_guard const lock(state_->mutex);
+    for (auto const& [tag, stages] : stages_) {
+      if (tag == &StagesT::tag) { return *static_cast<StagesT*>(stages.get()); }
+    }
+    auto const made = std::make_shared<StagesT>(size());
+    stages_.emplace_back(&StagesT::tag, made);
+    return *made;
+  }
+
   // One rank's part in one collective, from its start to the last byte copied out.
   class Call {
    public:
@@ -52,22 +67,10 @@ class ThreadGroup {
     ~Call() { group_.leave(rank_); }
 
     [[nodiscard]] Post& mine() { return (*half_)[index(rank_)]; }
-    // Where this rank puts the bytes that the others will copy.
-    [[nodiscard]] std::byte* stage(std::size_t bytes)
-    {
-      try {
-        return mine().staged.grown(bytes);
-      } catch (std::bad_alloc const&) {
-        throw OutOfMemoryError(name_of(mine().fingerprint.operation),
-                               "staged bytes",
-                               text_of(bytes),
-                               "what the world's memory resource can give",
-                               group_.world_rank(rank_));
-      }
-    }
     [[nodiscard]] Post const& of(int peer) const { return (*half_)[index(peer)]; }
     [[nodiscard]] int size() const { return group_.size(); }
     [[nodiscard]] int rank() const { return rank_; }
+    [[nodiscard]] int world_rank() const { return group_.world_rank(rank_); }
 
     // Returns when all have come and agree; throws what keeps them from it.
     void meet() { group_.meet(rank_, *half_); }
@@ -171,6 +174,7 @@ class ThreadGroup {
       if (a.operation != b.operation) {
         refuse("operation", name_of(b.operation), name_of(a.operation));
       }
+      if (std::string_view{a.space} != b.space) { refuse("space", b.space, a.space); }
       if (a.element_bytes != b.element_bytes) {
         refuse("element size", text_of(b.element_bytes), text_of(a.element_bytes));
       }
@@ -275,6 +279,7 @@ class ThreadGroup {
   std::vector<Member> members_;  // (P)
   int arrived_             = 0;
   std::uint64_t completed_ = 0;
+  std::vector<std::pair<void const*, std::shared_ptr<void>>> stages_;  // by StagesT::tag
 
   std::vector<Post> posts_[2];  // (P)
 };

@@ -54,6 +54,7 @@ class StagedBytes {
 // What must be the same on all ranks, beside the sequence number.
 struct Fingerprint {
   Collective operation      = Collective::none;
+  char const* space         = "";       // whose memory the buffers are, where there are some
   char const* element_kind  = "bytes";  // of sums: "signed", "unsigned", "real", "Half", "BFloat16"
   std::size_t element_bytes = 0;
   index_t count             = 0;  // all_to_all_v: 0, its counts are compared pair by pair
@@ -82,7 +83,7 @@ struct ThreadPost {
 
   Fingerprint fingerprint;
   std::uint64_t sequence = 0;
-  StagedBytes staged;
+  StagedBytes staged;                                           // on Host
   std::vector<index_t> send_counts, receive_counts, staged_at;  // (P), all_to_all_v
   int color = 0, key = 0;                                       // split
   std::shared_ptr<ThreadGroup> child;                           // split: made by the last to come

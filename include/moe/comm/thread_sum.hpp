@@ -1,5 +1,8 @@
 #pragma once
-// Sums over the staged bytes of all ranks, in the order of ranks.
+// Sums over the staged bytes of all ranks, in the order of ranks: what is the same on every space,
+// and Host's loop.
+#include <algorithm>
+
 #include <moe/comm/communicator.hpp>
 #include <moe/comm/thread_group.hpp>
 #include <moe/exec/host.hpp>

@@ -21,8 +21,9 @@ namespace moe {
 struct ThreadWorldOptions {
   // No rank waits longer for another. Long enough for the longest work between two collectives.
   std::chrono::milliseconds deadline = std::chrono::minutes(5);
-  // Of the staged bytes, which are kept: of each communicator and rank, twice the most that it has
-  // sent in one collective. Null: new and delete. The caller's must outlive every communicator.
+  // Of the bytes staged on Host, which are kept: of each communicator and rank, twice the most that
+  // it has sent in one collective. Null: new and delete. The caller's must outlive every
+  // communicator.
   std::pmr::memory_resource* resource = nullptr;
 };
 

@@ -7,7 +7,7 @@ namespace moe {
 namespace detail {
 
 template <class T, class ExecT>
-struct GatherRow {
+struct PackRow {
   IndexedRows<T, ExecT> from;
   View<T, 2, ExecT> to;  // (N, D)
   template <Team G>
@@ -22,7 +22,7 @@ struct GatherRow {
 };
 
 template <class S, class ExecT>
-struct GatherNumber {
+struct PackNumber {
   View<S const, 1, ExecT> from;
   View<Id const, 1, ExecT> index;  // (N)
   View<S, 1, ExecT> to;            // (N)
@@ -48,7 +48,7 @@ void gather_rows(ExecT const& exec,
                  index_t rows,
                  View<T, 2, ExecT> to)
 {
-  exec.for_each_row(rows, detail::GatherRow<T, ExecT>{from, to});
+  exec.for_each_row(rows, detail::PackRow<T, ExecT>{from, to});
 }
 
 // to(i) = from(index(i))
@@ -58,7 +58,7 @@ void gather_numbers(ExecT const& exec,
                     View<Id const, 1, ExecT> index,
                     View<S, 1, ExecT> to)
 {
-  exec.for_each_row(to.extent(0), detail::GatherNumber<S, ExecT>{from, index, to});
+  exec.for_each_row(to.extent(0), detail::PackNumber<S, ExecT>{from, index, to});
 }
 
 }  // namespace moe

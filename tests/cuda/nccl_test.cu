@@ -1,0 +1,318 @@
+// NCCL's communicator on the GPU: a world of one, and processes that share one GPU. NCCL takes
+// ranks on one GPU when each says that it is on a host of its own (NCCL_HOSTID).
+#include <moe/comm/nccl.cuh>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace moe;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// -- one rank --
+
+template <class T>
+struct Buffer {
+  Buffer(Cuda const& space, std::vector<T> const& values)
+      : exec{space}, n{values.size()}, data{static_cast<T*>(exec.allocate(n * sizeof(T) + 1))}
+  {
+    exec.copy_from_host(data, values.data(), n * sizeof(T));
+  }
+  Buffer(Buffer const&)            = delete;
+  Buffer& operator=(Buffer const&) = delete;
+  ~Buffer() { exec.deallocate(data, n * sizeof(T) + 1); }
+  [[nodiscard]] View<T, 1, Cuda> view() const { return View<T, 1, Cuda>(data, n); }
+  [[nodiscard]] std::vector<double> values() const
+  {
+    std::vector<T> all(n);
+    exec.copy_to_host(all.data(), data, n * sizeof(T));
+    std::vector<double> numbers;
+    for (T const x : all) {
+      numbers.push_back(static_cast<double>(x));
+    }
+    return numbers;
+  }
+  Cuda exec;
+  std::size_t n;
+  T* data;
+};
+
+// Small whole numbers, exact in every type.
+double number(int rank, index_t i)
+{
+  return static_cast<double>((7 * rank + 3 * i) % 11);
+}
+template <class T>
+std::vector<T> numbers(int rank, index_t n)
+{
+  std::vector<T> all;
+  for (index_t i = 0; i < n; ++i) {
+    if constexpr (sizeof(T) == 2) {
+      all.push_back(T(static_cast<float>(number(rank, i))));
+    } else {
+      all.push_back(static_cast<T>(number(rank, i)));
+    }
+  }
+  return all;
+}
+
+template <class T, class CommT>
+void check_collectives(Cuda const& exec, CommT const& comm)
+{
+  int const P = comm.size(), me = comm.rank();
+  for (index_t const n : {index_t{1}, index_t{1000}}) {
+    CAPTURE(n);
+    auto const whole = numbers<T>(me, n * P);
+    auto const part  = numbers<T>(me, n);
+    std::vector<T> const empty(static_cast<std::size_t>(n * P)),
+        empty_part(static_cast<std::size_t>(n));
+    Buffer<T> const x(exec, whole), send(exec, whole), send_part(exec, part);
+    Buffer<T> const gathered(exec, empty), received(exec, empty), sum(exec, empty_part);
+    comm.all_reduce_sum(exec, x.view());
+    comm.all_gather(exec, send_part.view(), gathered.view());
+    comm.reduce_scatter_sum(exec, send.view(), sum.view());
+    comm.all_to_all(exec, send.view(), received.view());
+    comm.wait(exec);
+    std::vector<double> all, mine, from_each, to_me;
+    for (index_t i = 0; i < n * P; ++i) {
+      double total = 0;
+      for (int r = 0; r < P; ++r) {
+        total += number(r, i);
+      }
+      all.push_back(total);
+      if (i / n == me) { mine.push_back(total); }
+      from_each.push_back(number(static_cast<int>(i / n), i % n));
+      to_me.push_back(number(static_cast<int>(i / n), me * n + i % n));
+    }
+    CHECK(x.values() == all);
+    CHECK(sum.values() == mine);
+    CHECK(gathered.values() == from_each);
+    CHECK(received.values() == to_me);
+  }
+}
+
+// Elements that go from one rank to another: some pairs send nothing, one way or both.
+index_t between(int from, int to)
+{
+  return 100 * ((from * 5 + to * 3) % 4);
+}
+
+template <class T, class CommT>
+void check_ragged(Cuda const& exec, CommT const& comm)
+{
+  int const P = comm.size(), me = comm.rank();
+  std::vector<index_t> to, to_at, from, from_at;
+  index_t sent = 0, came = 0;
+  std::vector<double> expected;
+  for (int r = 0; r < P; ++r) {
+    to.push_back(between(me, r));
+    to_at.push_back(sent);
+    sent += to.back();
+    from.push_back(between(r, me));
+    from_at.push_back(came);
+    came += from.back();
+    index_t before = 0;  // of rank r's blocks
+    for (int q = 0; q < me; ++q) {
+      before += between(r, q);
+    }
+    for (index_t i = 0; i < from.back(); ++i) {
+      expected.push_back(number(r, before + i));
+    }
+  }
+  Buffer<T> const send(exec, numbers<T>(me, sent));
+  Buffer<T> const receive(exec, std::vector<T>(static_cast<std::size_t>(came)));
+  comm.all_to_all_v(exec, send.view(), {to, to_at}, receive.view(), {from, from_at});
+  comm.wait(exec);
+  CHECK(receive.values() == expected);
+}
+
+template <class CommT>
+void check_all(Cuda const& exec, CommT const& comm)
+{
+  check_collectives<Id>(exec, comm);
+  check_collectives<index_t>(exec, comm);
+  check_collectives<float>(exec, comm);
+  check_collectives<double>(exec, comm);
+  check_collectives<Half>(exec, comm);
+  check_collectives<BFloat16>(exec, comm);
+  check_ragged<Id>(exec, comm);
+  check_ragged<BFloat16>(exec, comm);
+}
+
+// -- a world of processes: this program once more for each rank, with what it is told by these --
+
+char const* const rank_variable   = "MOE_NCCL_TEST_RANK";
+char const* const size_variable   = "MOE_NCCL_TEST_SIZE";
+char const* const folder_variable = "MOE_NCCL_TEST_FOLDER";
+
+int number_from(char const* variable)
+{
+  char const* const text = std::getenv(variable);
+  return text != nullptr ? std::atoi(text) : -1;
+}
+
+// Rank 0's id, through a file that appears whole.
+ncclUniqueId shared_id(int rank)
+{
+  std::string const file = std::string(std::getenv(folder_variable)) + "/id";
+  ncclUniqueId id{};
+  if (rank == 0) {
+    id = NcclCommunicator::make_id();
+    std::ofstream(file + ".part", std::ios::binary).write(reinterpret_cast<char*>(&id), sizeof id);
+    std::filesystem::rename(file + ".part", file);
+    return id;
+  }
+  auto const start = Clock::now();
+  while (!std::filesystem::exists(file)) {
+    REQUIRE(Clock::now() - start < std::chrono::seconds(60));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  std::ifstream in(file, std::ios::binary);
+  in.read(reinterpret_cast<char*>(&id), sizeof id);
+  REQUIRE(in.good());
+  return id;
+}
+
+// The test case `name` on each of P processes, at most two minutes -> exit codes (P), -1 of a rank
+// that was killed.
+std::vector<int> run_processes(int P, std::string const& name)
+{
+  std::string folder = (std::filesystem::temp_directory_path() / "moe_nccl_XXXXXX").string();
+  REQUIRE(mkdtemp(folder.data()) != nullptr);
+  std::string const filter = "--test-case=" + name;
+  std::vector<pid_t> ranks;
+  for (int r = 0; r < P; ++r) {
+    std::vector<std::string> variables{std::string(rank_variable) + "=" + std::to_string(r),
+                                       std::string(size_variable) + "=" + std::to_string(P),
+                                       std::string(folder_variable) + "=" + folder,
+                                       "NCCL_HOSTID=moe_rank_" + std::to_string(r),
+                                       "NCCL_SOCKET_IFNAME=lo"};
+    std::vector<char*> environment;
+    for (auto& v : variables) {
+      environment.push_back(v.data());
+    }
+    for (char** v = environ; *v != nullptr; ++v) {
+      std::string const text = *v;
+      if (text.rfind("NCCL_HOSTID=", 0) != 0 && text.rfind("NCCL_SOCKET_IFNAME=", 0) != 0) {
+        environment.push_back(*v);
+      }
+    }
+    environment.push_back(nullptr);
+    std::vector<std::string> words{"nccl_rank", filter, "--no-skip"};
+    char* const arguments[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
+    pid_t rank              = 0;
+    REQUIRE(posix_spawn(&rank, "/proc/self/exe", nullptr, nullptr, arguments, environment.data()) ==
+            0);
+    ranks.push_back(rank);
+  }
+  std::vector<int> ends;
+  auto const start = Clock::now();
+  for (pid_t const rank : ranks) {
+    int status = 0;
+    pid_t done = 0;
+    while ((done = waitpid(rank, &status, WNOHANG)) == 0 &&
+           Clock::now() - start < std::chrono::minutes(2)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    if (done == 0) {
+      (void)kill(rank, SIGKILL);
+      (void)waitpid(rank, &status, 0);
+    }
+    ends.push_back(done == rank && WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+  }
+  std::filesystem::remove_all(folder);
+  return ends;
+}
+
+}  // namespace
+
+TEST_CASE("a world of one")
+{
+  Cuda const exec;
+  NcclCommunicator const comm({}, 0, 1);
+  check_all(exec, comm);
+  check_all(exec, comm.split(0, 0));
+  CHECK(comm.handle() == nullptr);
+}
+
+TEST_CASE("rank of a world" * doctest::skip())
+{
+  int const rank = number_from(rank_variable), size = number_from(size_variable);
+  REQUIRE(rank >= 0);
+  Cuda const exec;
+  NcclCommunicator const comm(shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
+  CHECK(comm.rank() == rank);
+  CHECK(comm.size() == size);
+  check_all(exec, comm);
+  {
+    auto const group = comm.split(rank % 2, -rank);
+    CHECK(group.size() == size / 2);
+    CHECK(group.rank() == size / 2 - 1 - rank / 2);
+    check_all(exec, group);
+  }
+  NcclCommunicatorRef const same(comm.handle());
+  CHECK(same.rank() == rank);
+  check_ragged<float>(exec, same);
+  check_all(exec, comm);
+}
+
+TEST_CASE("worlds of two and four processes on one GPU")
+{
+  for (int const P : {2, 4}) {
+    CAPTURE(P);
+    CHECK(run_processes(P, "rank of a world") == std::vector<int>(static_cast<std::size_t>(P), 0));
+  }
+}
+
+TEST_CASE("rank of a world that loses one" * doctest::skip())
+{
+  int const rank = number_from(rank_variable), size = number_from(size_variable);
+  REQUIRE(rank >= 0);
+  Cuda const exec;
+  NcclCommunicator const comm(
+      shared_id(rank),
+      rank,
+      size,
+      {.deadline = std::chrono::seconds(20), .abort_deadline = std::chrono::seconds(20)});
+  Buffer<float> const x(exec, numbers<float>(rank, 1000));
+  comm.all_reduce_sum(exec, x.view());
+  comm.wait(exec);
+  if (rank == size - 1) { (void)kill(getpid(), SIGKILL); }
+  auto const start = Clock::now();
+  std::string first, again;
+  try {
+    comm.all_reduce_sum(exec, x.view());
+    comm.wait(exec);
+  } catch (CommunicationError const& e) {
+    first = e.what();
+  }
+  try {
+    comm.check();
+  } catch (CommunicationError const& e) {
+    again = e.what();
+  }
+  CHECK(Clock::now() - start < std::chrono::seconds(45));
+  CHECK(first.find("moe::NcclCommunicator::") == 0);
+  CHECK(again == first);
+  CHECK(first.find("ncclCommAbort") == std::string::npos);
+  exec.synchronize();  // the abort has ended what waited for the peer
+  CHECK(x.values().size() == 1000);
+}
+
+TEST_CASE("a process that is killed ends the others' waits")
+{
+  CHECK(run_processes(2, "rank of a world that loses one") == std::vector<int>{0, -1});
+}

@@ -25,7 +25,8 @@ struct HostName {
   friend bool operator==(HostName const&, HostName const&) = default;
 };
 
-inline HostName host_name(std::string_view text)
+// Not inlined: g++ 12 would warn of a copy past the short string that a caller made.
+[[gnu::noinline]] inline HostName host_name(std::string_view text)
 {
   HostName name;
   std::memcpy(name.words.data(), text.data(), std::min(text.size(), 7 * sizeof(index_t)));

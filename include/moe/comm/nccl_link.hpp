@@ -1,5 +1,6 @@
 #pragma once
 // One handle of NCCL's: waits that end, the first failure, and the handle's end.
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -113,10 +114,17 @@ class NcclLink {
     if (result == Api::success) { return; }
     until_done(operation, name, [&] { return state_of(comm()); }, child);
   }
-  // A group's handle, once this one's split is done.
+  // A group's handle, once this one's split is done. NCCL writes it from a thread of its own, and
+  // may tell that the split is done before it has.
   void settle_group(char const* operation, SlotPointer const& group)
   {
-    until_done(operation, "ncclCommSplit", [&] { return state_of(group->comm); }, group);
+    auto const state = [&] {
+      Comm const its = std::atomic_ref(group->comm).load();
+      if (its != Comm{}) { return state_of(its); }
+      Result const mine = state_of(comm());
+      return mine == Api::success ? Api::in_progress : mine;
+    };
+    until_done(operation, "ncclCommSplit", state, group);
   }
   // exchange(post) hands the result of each send and receive to post(name, result). A failed one
   // ends the group all the same: the thread could not make another.

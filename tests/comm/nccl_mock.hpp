@@ -39,6 +39,13 @@ struct MockNccl {
     std::mutex mutex;
     Fault fault;
     bool abort_hangs = false, stream_hangs = false, stream_fails = false;
+    bool late_groups = false;  // a split is done some polls before its handle is there
+    struct Late {
+      Comm* group;
+      Comm made;
+      int polls;
+    };
+    std::vector<Late> late;
     int header = 22809, library = 22809;
     int ids = 0, resets = 0;
     std::map<int, std::shared_ptr<MockWorld>> worlds;
@@ -64,7 +71,8 @@ struct MockNccl {
     std::lock_guard const lock(s.mutex);
     s.release     = false;
     s.fault       = {};
-    s.abort_hangs = s.stream_hangs = s.stream_fails = false;
+    s.abort_hangs = s.stream_hangs = s.stream_fails = s.late_groups = false;
+    s.late.clear();
     s.header = s.library = 22809;
     s.worlds.clear();
     ++s.resets;
@@ -169,13 +177,22 @@ struct MockNccl {
         state().worlds[-++state().ids] = made;
       }
       ++made->arrived;
-      *group = make_comm(made, before);
+      Comm const its = make_comm(made, before);
+      if (state().late_groups) {
+        state().late.push_back({group, its, 4});
+      } else {
+        *group = its;
+      }
     });
   }
   static Result async_error(Comm comm, Result* result)
   {
     std::lock_guard const lock(state().mutex);
     ++state().calls[NcclCall::async_error];
+    if (comm == nullptr) { return 4; }  // invalid argument
+    for (auto& late : state().late) {
+      if (--late.polls == 0) { *late.group = late.made; }
+    }
     auto const& fault = state().fault;
     if (hit(NcclCall::async_error, comm->rank)) {
       if (fault.kind == FaultKind::at_once) { return fault.result; }

@@ -203,6 +203,20 @@ TEST_CASE("groups are ranked by key, work beside the world, and may be split aga
   }
 }
 
+TEST_CASE("a group's handle may come after its split is done")  // as NCCL 2.28's does
+{
+  on_world(3, [](MockCommunicator const& comm) {
+    {
+      std::lock_guard const lock(MockNccl::state().mutex);
+      MockNccl::state().late_groups = true;
+    }
+    auto const group = comm.split(0, -comm.rank());
+    CHECK(group.size() == 3);
+    CHECK(group.rank() == 2 - comm.rank());
+    check_all<float, Id>(group);
+  });
+}
+
 TEST_CASE("a world of one calls nothing of NCCL's")
 {
   MockNccl::reset();

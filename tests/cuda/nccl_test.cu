@@ -1,26 +1,11 @@
 // NCCL's communicator on the GPU: a world of one, and processes that share one GPU. NCCL takes
 // ranks on one GPU when each says that it is on a host of its own (NCCL_HOSTID).
-#include <moe/comm/nccl.cuh>
-
-#include <chrono>
-#include <csignal>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <string>
-#include <thread>
-#include <vector>
-
-#include <doctest/doctest.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "support/nccl_processes.hpp"
 
 using namespace moe;
+using namespace moe::test;
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // -- one rank --
 
@@ -150,91 +135,6 @@ void check_all(Cuda const& exec, CommT const& comm)
   check_collectives<BFloat16>(exec, comm);
   check_ragged<Id>(exec, comm);
   check_ragged<BFloat16>(exec, comm);
-}
-
-// -- a world of processes: this program once more for each rank, with what it is told by these --
-
-char const* const rank_variable   = "MOE_NCCL_TEST_RANK";
-char const* const size_variable   = "MOE_NCCL_TEST_SIZE";
-char const* const folder_variable = "MOE_NCCL_TEST_FOLDER";
-
-int number_from(char const* variable)
-{
-  char const* const text = std::getenv(variable);
-  return text != nullptr ? std::atoi(text) : -1;
-}
-
-// Rank 0's id, through a file that appears whole.
-ncclUniqueId shared_id(int rank)
-{
-  std::string const file = std::string(std::getenv(folder_variable)) + "/id";
-  ncclUniqueId id{};
-  if (rank == 0) {
-    id = NcclCommunicator::make_id();
-    std::ofstream(file + ".part", std::ios::binary).write(reinterpret_cast<char*>(&id), sizeof id);
-    std::filesystem::rename(file + ".part", file);
-    return id;
-  }
-  auto const start = Clock::now();
-  while (!std::filesystem::exists(file)) {
-    REQUIRE(Clock::now() - start < std::chrono::seconds(60));
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  std::ifstream in(file, std::ios::binary);
-  in.read(reinterpret_cast<char*>(&id), sizeof id);
-  REQUIRE(in.good());
-  return id;
-}
-
-// The test case `name` on each of P processes, at most two minutes -> exit codes (P), -1 of a rank
-// that was killed.
-std::vector<int> run_processes(int P, std::string const& name)
-{
-  std::string folder = (std::filesystem::temp_directory_path() / "moe_nccl_XXXXXX").string();
-  REQUIRE(mkdtemp(folder.data()) != nullptr);
-  std::string const filter = "--test-case=" + name;
-  std::vector<pid_t> ranks;
-  for (int r = 0; r < P; ++r) {
-    std::vector<std::string> variables{std::string(rank_variable) + "=" + std::to_string(r),
-                                       std::string(size_variable) + "=" + std::to_string(P),
-                                       std::string(folder_variable) + "=" + folder,
-                                       "NCCL_HOSTID=moe_rank_" + std::to_string(r),
-                                       "NCCL_SOCKET_IFNAME=lo"};
-    std::vector<char*> environment;
-    for (auto& v : variables) {
-      environment.push_back(v.data());
-    }
-    for (char** v = environ; *v != nullptr; ++v) {
-      std::string const text = *v;
-      if (text.rfind("NCCL_HOSTID=", 0) != 0 && text.rfind("NCCL_SOCKET_IFNAME=", 0) != 0) {
-        environment.push_back(*v);
-      }
-    }
-    environment.push_back(nullptr);
-    std::vector<std::string> words{"nccl_rank", filter, "--no-skip"};
-    char* const arguments[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
-    pid_t rank              = 0;
-    REQUIRE(posix_spawn(&rank, "/proc/self/exe", nullptr, nullptr, arguments, environment.data()) ==
-            0);
-    ranks.push_back(rank);
-  }
-  std::vector<int> ends;
-  auto const start = Clock::now();
-  for (pid_t const rank : ranks) {
-    int status = 0;
-    pid_t done = 0;
-    while ((done = waitpid(rank, &status, WNOHANG)) == 0 &&
-           Clock::now() - start < std::chrono::minutes(2)) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    if (done == 0) {
-      (void)kill(rank, SIGKILL);
-      (void)waitpid(rank, &status, 0);
-    }
-    ends.push_back(done == rank && WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-  }
-  std::filesystem::remove_all(folder);
-  return ends;
 }
 
 }  // namespace

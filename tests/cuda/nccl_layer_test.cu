@@ -1,0 +1,65 @@
+// A layer whose experts live at processes with NCCL between them: each has, for its tokens and its
+// experts, the bits of one rank with all of both.
+#include "support/cuda_rank_layer.hpp"
+#include "support/nccl_processes.hpp"
+
+using namespace moe;
+using namespace moe::test;
+using namespace moe::test::rank_layer;
+
+namespace {
+
+template <class T>
+bool begins_at(std::vector<T> const& all, std::size_t at, std::vector<T> const& part)
+{
+  return at + part.size() <= all.size() &&
+         same_bits(std::vector<T>(all.begin() + static_cast<std::ptrdiff_t>(at),
+                                  all.begin() + static_cast<std::ptrdiff_t>(at + part.size())),
+                   part);
+}
+
+template <class T, class CapacityT, class RowsT>
+void check_part(NcclCommunicator const& comm, Cuda const& exec, CapacityT capacity, RowsT rows)
+{
+  auto const whole = Batch<T>::make(layer_of(capacity, BatchedDispatcher<>{}), sizes, tokens, 3);
+  auto const one   = run_rank<T>(layer_of(capacity, BatchedDispatcher<BatchedSchedule>{}),
+                               exec,
+                               whole,
+                               0,
+                               tokens,
+                                 {0, sizes.experts});
+  AllToAllDispatcher const dispatcher(comm, {}, BatchedSchedule{}, FlatExchange{}, rows);
+  index_t const first = tokens * comm.rank() / comm.size();
+  index_t const last  = tokens * (comm.rank() + 1) / comm.size();
+  auto const experts  = dispatcher.experts_here(sizes.experts);
+  auto const mine =
+      run_rank<T>(layer_of(capacity, dispatcher), exec, whole, first, last - first, experts);
+  auto const at   = static_cast<std::size_t>(first * sizes.hidden);
+  auto const each = one.expert_grads.size() / static_cast<std::size_t>(sizes.experts);
+  CHECK(!mine.y.empty());
+  CHECK(begins_at(one.y, at, mine.y));
+  CHECK(begins_at(one.evaluated, at, mine.evaluated));
+  CHECK(begins_at(
+      one.expert_grads, each * static_cast<std::size_t>(experts.first), mine.expert_grads));
+}
+
+}  // namespace
+
+TEST_CASE("rank of a layer" * doctest::skip())
+{
+  int const rank = number_from(rank_variable), size = number_from(size_variable);
+  REQUIRE(rank >= 0);
+  Cuda const exec;
+  NcclCommunicator const comm(shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
+  check_part<BFloat16>(comm, exec, Dropless{}, EachChoice{});
+  check_part<float>(comm, exec, Dropless{}, OncePerRank{});
+  check_part<float>(comm, exec, DropByWeight{CeilCapacity{.factor = 0.7}}, EachChoice{});
+}
+
+TEST_CASE("a layer over two, three and four processes on one GPU")
+{
+  for (int const P : {2, 3, 4}) {
+    CAPTURE(P);
+    CHECK(run_processes(P, "rank of a layer") == std::vector<int>(static_cast<std::size_t>(P), 0));
+  }
+}

@@ -41,7 +41,7 @@ TEST_CASE("over the batch of all ranks: each has its tokens' part, and they sum 
   twice(SwitchLoss{}, 0.5);
   twice(GShardLoss{}, 0.5);
   twice(RouterZLoss{}, 0.5);
-  twice(MiniMindSequenceLoss{}, 1);  // a sequence is on one rank
+  twice(MiniMindSequenceLoss{}, 0.5);  // a sequence is on one rank, their mean over all
 }
 
 TEST_CASE("the loss scale scales the gradient and not the value")

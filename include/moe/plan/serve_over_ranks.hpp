@@ -3,8 +3,11 @@
 // process with all tokens, rank after rank, would serve. Every rank looks for the key of the last
 // claim that is served, digit by digit (radix select); only counts travel, (E, 256) for each of
 // ceil(claim_bits / 8) digits and one of ties.
+#include <limits>
+
 #include <moe/comm/communicator.hpp>
 #include <moe/core/search.hpp>
+#include <moe/core/tensor.hpp>
 #include <moe/exec/execution_space.hpp>
 
 namespace moe::detail {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 using moe::Host, moe::index_t;

@@ -6,7 +6,7 @@
 
 namespace moe::test {
 
-// Tokens of each rank: as even as they can be, or what `cuts` says.
+// A rank's part of the tokens.
 struct TokenRange {
   index_t first, count;
 };
@@ -27,7 +27,7 @@ Batch<T> part_of(Batch<T> const& whole, TokenRange range)
   return part;
 }
 
-// What one rank's pass wrote; gradients as the layer lays them out for this rank's experts.
+// What one rank's passes wrote; the experts' gradients expert by expert (values_by_expert).
 template <class T>
 struct RankPass {
   using S = accumulator_t<T>;

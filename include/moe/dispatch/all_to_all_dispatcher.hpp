@@ -110,14 +110,9 @@ class AllToAllDispatcher {
   {
     if (alone()) { return local_.evaluate(exec, in, experts, addend, y); }
     auto const travel = make_travel(exec, in);
-    auto const& plan  = travel.plan;
     auto const x      = rows_to_experts(exec, in, travel, in.x);
-    auto scratch      = experts.kernel.template make_scratch<T>(
-        exec, experts.params.layout(), plan.rows, Pass::infer);
-    Tensor<T, 2, ExecT> out(exec, plan.rows, in.x.extent(1));
-    local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.infer(exec, experts.params, some, arrived(travel, x), scratch, out.view());
-    });
+    auto const out    = detail::infer_experts(
+        exec, local_.schedule, experts, travel.plan.groups(), arrived(travel, x));
     Tensor<T, 2, ExecT> home(exec, in.plan.rows(), in.x.extent(1));
     rows_to_tokens(exec, travel, out, home.view());
     combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
@@ -132,25 +127,19 @@ class AllToAllDispatcher {
                View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.forward(exec, in, experts, saved.experts, addend, y); }
-    auto const sizes = experts.params.layout();
     saved.travel     = make_travel(exec, in);
     auto const& plan = saved.travel.plan;
-    index_t const D  = in.x.extent(1);
+    auto const sizes = experts.params.layout();
     saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, plan.rows);
     saved.x          = rows_to_experts(exec, in, saved.travel, in.x);
     saved.weight     = weights_to_experts(exec, in, saved.travel);
-    auto scratch = experts.kernel.template make_scratch<T>(exec, sizes, plan.rows, Pass::forward);
-    Tensor<T, 2, ExecT> out(exec, plan.rows, D);
-    local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.forward(exec,
-                             experts.params,
-                             some,
-                             arrived(saved.travel, saved.x),
-                             saved.experts,
-                             scratch,
-                             out.view());
-    });
-    Tensor<T, 2, ExecT> home(exec, in.plan.rows(), D);
+    auto const out   = detail::forward_experts(exec,
+                                             local_.schedule,
+                                             experts,
+                                             plan.groups(),
+                                             arrived(saved.travel, saved.x),
+                                             saved.experts);
+    Tensor<T, 2, ExecT> home(exec, in.plan.rows(), in.x.extent(1));
     rows_to_tokens(exec, saved.travel, out, home.view());
     combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
   }
@@ -169,20 +158,16 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
     }
-    auto const& plan = saved.travel.plan;
-    work.dy          = rows_to_experts(exec, in, saved.travel, dy);
-    local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.backward_data(exec,
-                                   experts.params,
-                                   saved.experts,
-                                   some,
-                                   arrived(saved.travel, saved.x),
-                                   arrived(saved.travel, work.dy),
-                                   saved.weight.const_view(),
-                                   work.local.carry,
-                                   work.local.dx_rows.view(),
-                                   work.local.d_weight_rows.view());
-    });
+    work.dy = rows_to_experts(exec, in, saved.travel, dy);
+    detail::backward_experts_data(exec,
+                                  local_.schedule,
+                                  experts,
+                                  saved.experts,
+                                  saved.travel.plan.groups(),
+                                  arrived(saved.travel, saved.x),
+                                  arrived(saved.travel, work.dy),
+                                  saved.weight.const_view(),
+                                  work.local);
     rows_to_tokens(exec, saved.travel, work.local.dx_rows, work.dx.view());
     weights_to_tokens(exec, in, saved.travel, work.local.d_weight_rows, d_weight);
   }
@@ -210,17 +195,16 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_weights(exec, in, experts, saved.experts, dy, work.local, grads);
     }
-    auto const& plan = saved.travel.plan;
-    local_.schedule.for_each_call(exec, plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.backward_weights(exec,
-                                      saved.experts,
-                                      some,
-                                      arrived(saved.travel, saved.x),
-                                      arrived(saved.travel, work.dy),
-                                      saved.weight.const_view(),
-                                      work.local.carry,
-                                      grads);
-    });
+    detail::backward_experts_weights(exec,
+                                     local_.schedule,
+                                     experts,
+                                     saved.experts,
+                                     saved.travel.plan.groups(),
+                                     arrived(saved.travel, saved.x),
+                                     arrived(saved.travel, work.dy),
+                                     saved.weight.const_view(),
+                                     work.local,
+                                     grads);
   }
 
  private:
@@ -260,6 +244,9 @@ class AllToAllDispatcher {
                                                     TravelOf<ExecT> const& travel,
                                                     View<T const, 2, ExecT> tokens) const
   {
+    static_assert(Exchange<ExchangeT, CommT, T, ExecT>,
+                  "moe::AllToAllDispatcher: an exchange has Route, make_route, to_experts and "
+                  "to_tokens for this element type and space, see moe/dispatch/exchange.hpp");
     index_t const D    = tokens.extent(1);
     auto const& blocks = travel.token_blocks();
     Tensor<T, 2, ExecT> send(exec, blocks.rows_sent(), D), receive(exec, blocks.rows_received(), D);

@@ -22,8 +22,8 @@ class HierarchicalExchange {
   {
   }
 
-  // Rows by [level][direction]; the rank in the middle has them by (number, host) as they come from
-  // its host and by (host, number) as they go on.
+  // How many rows take each step. This rank passes on what comes from its host: it has these rows
+  // by (number, host) as they come and by (host, number) as they go on.
   struct Route {
     std::vector<index_t> to_host;     // (G) rows that leave for each rank of this host
     std::vector<index_t> from_host;   // (G) that come from each of them, for all hosts

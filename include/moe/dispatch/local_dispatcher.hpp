@@ -3,6 +3,7 @@
 #include <moe/dispatch/combine.hpp>
 #include <moe/dispatch/dispatcher.hpp>
 #include <moe/dispatch/permute.hpp>
+#include <moe/dispatch/run_experts.hpp>
 
 namespace moe {
 
@@ -56,13 +57,8 @@ struct LocalDispatcher {
                 View<accumulator_t<T> const, 2, ExecT> addend,
                 View<T, 2, ExecT> y) const
   {
-    auto const groups = in.plan.groups();
-    auto scratch      = experts.kernel.template make_scratch<T>(
-        exec, experts.params.layout(), groups.rows, Pass::infer);
-    Tensor<T, 2, ExecT> out(exec, groups.rows, in.x.extent(1));
-    schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
-      experts.kernel.infer(exec, experts.params, some, rows_of(in, in.x), scratch, out.view());
-    });
+    auto const out =
+        detail::infer_experts(exec, schedule, experts, in.plan.groups(), rows_of(in, in.x));
     combine(exec, in.assignments, in.plan, in.weight, out.const_view(), addend, y);
   }
 
@@ -74,14 +70,8 @@ struct LocalDispatcher {
                View<accumulator_t<T> const, 2, ExecT> addend,
                View<T, 2, ExecT> y) const
   {
-    auto const groups = in.plan.groups();
-    auto scratch      = experts.kernel.template make_scratch<T>(
-        exec, experts.params.layout(), groups.rows, Pass::forward);
-    Tensor<T, 2, ExecT> out(exec, groups.rows, in.x.extent(1));  // not kept: backward does without
-    schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
-      experts.kernel.forward(
-          exec, experts.params, some, rows_of(in, in.x), saved, scratch, out.view());
-    });
+    auto const out = detail::forward_experts(
+        exec, schedule, experts, in.plan.groups(), rows_of(in, in.x), saved);
     combine(exec, in.assignments, in.plan, in.weight, out.const_view(), addend, y);
   }
 
@@ -97,18 +87,15 @@ struct LocalDispatcher {
                      View<accumulator_t<T>, 1, ExecT> d_weight) const
   {
     to_slots(exec, in.plan, in.weight, work.weight_rows.view());
-    schedule.for_each_call(exec, in.plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.backward_data(exec,
-                                   experts.params,
-                                   saved,
-                                   some,
-                                   rows_of(in, in.x),
-                                   rows_of(in, dy),
-                                   work.weight_rows.const_view(),
-                                   work.carry,
-                                   work.dx_rows.view(),
-                                   work.d_weight_rows.view());
-    });
+    detail::backward_experts_data(exec,
+                                  schedule,
+                                  experts,
+                                  saved,
+                                  in.plan.groups(),
+                                  rows_of(in, in.x),
+                                  rows_of(in, dy),
+                                  work.weight_rows.const_view(),
+                                  work);
     from_slots(exec, in.plan, work.d_weight_rows.const_view(), d_weight);
   }
 
@@ -131,16 +118,16 @@ struct LocalDispatcher {
                         WorkT& work,
                         GradsT const& grads) const
   {
-    schedule.for_each_call(exec, in.plan.groups(), [&](RowGroups<ExecT> const& some) {
-      experts.kernel.backward_weights(exec,
-                                      saved,
-                                      some,
-                                      rows_of(in, in.x),
-                                      rows_of(in, dy),
-                                      work.weight_rows.const_view(),
-                                      work.carry,
-                                      grads);
-    });
+    detail::backward_experts_weights(exec,
+                                     schedule,
+                                     experts,
+                                     saved,
+                                     in.plan.groups(),
+                                     rows_of(in, in.x),
+                                     rows_of(in, dy),
+                                     work.weight_rows.const_view(),
+                                     work,
+                                     grads);
   }
 
  private:

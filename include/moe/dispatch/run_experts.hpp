@@ -1,0 +1,94 @@
+#pragma once
+// What every dispatcher does once rows are where their experts are: calls the kernel on them, as
+// often as the schedule says. x and dy are rows by reference; out, dx (R, D); weight, d_weight (R).
+#include <moe/expert/expert_kernel.hpp>
+#include <moe/expert/schedule.hpp>
+
+namespace moe::detail {
+
+// out (R, D) = F_e(x), keeping nothing
+template <class ExecT, class ScheduleT, class ExpertsT, class T>
+[[nodiscard]] Tensor<T, 2, ExecT> infer_experts(ExecT const& exec,
+                                                ScheduleT const& schedule,
+                                                ExpertsT const& experts,
+                                                RowGroups<ExecT> const& groups,
+                                                IndexedRows<T, ExecT> const& x)
+{
+  auto scratch = experts.kernel.template make_scratch<T>(
+      exec, experts.params.layout(), groups.rows, Pass::infer);
+  Tensor<T, 2, ExecT> out(exec, groups.rows, x.columns());
+  schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
+    experts.kernel.infer(exec, experts.params, some, x, scratch, out.view());
+  });
+  return out;
+}
+
+// The same, writing what backward needs. The output is not kept: backward does without.
+template <class ExecT, class ScheduleT, class ExpertsT, class T, class SavedT>
+[[nodiscard]] Tensor<T, 2, ExecT> forward_experts(ExecT const& exec,
+                                                  ScheduleT const& schedule,
+                                                  ExpertsT const& experts,
+                                                  RowGroups<ExecT> const& groups,
+                                                  IndexedRows<T, ExecT> const& x,
+                                                  SavedT& saved)
+{
+  auto scratch = experts.kernel.template make_scratch<T>(
+      exec, experts.params.layout(), groups.rows, Pass::forward);
+  Tensor<T, 2, ExecT> out(exec, groups.rows, x.columns());
+  schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
+    experts.kernel.forward(exec, experts.params, some, x, saved, scratch, out.view());
+  });
+  return out;
+}
+
+// Writes dx_rows, d_weight_rows and the carry of `work`.
+template <class ExecT, class ScheduleT, class ExpertsT, class T, class SavedT, class WorkT>
+void backward_experts_data(ExecT const& exec,
+                           ScheduleT const& schedule,
+                           ExpertsT const& experts,
+                           SavedT const& saved,
+                           RowGroups<ExecT> const& groups,
+                           IndexedRows<T, ExecT> const& x,
+                           IndexedRows<T, ExecT> const& dy,
+                           std::type_identity_t<View<accumulator_t<T> const, 1, ExecT>> weight,
+                           WorkT& work)
+{
+  schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
+    experts.kernel.backward_data(exec,
+                                 experts.params,
+                                 saved,
+                                 some,
+                                 x,
+                                 dy,
+                                 weight,
+                                 work.carry,
+                                 work.dx_rows.view(),
+                                 work.d_weight_rows.view());
+  });
+}
+
+// Adds to grads.
+template <class ExecT,
+          class ScheduleT,
+          class ExpertsT,
+          class T,
+          class SavedT,
+          class WorkT,
+          class GradsT>
+void backward_experts_weights(ExecT const& exec,
+                              ScheduleT const& schedule,
+                              ExpertsT const& experts,
+                              SavedT const& saved,
+                              RowGroups<ExecT> const& groups,
+                              IndexedRows<T, ExecT> const& x,
+                              IndexedRows<T, ExecT> const& dy,
+                              std::type_identity_t<View<accumulator_t<T> const, 1, ExecT>> weight,
+                              WorkT& work,
+                              GradsT const& grads)
+{
+  schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
+    experts.kernel.backward_weights(exec, saved, some, x, dy, weight, work.carry, grads);
+  });
+}
+
+}  // namespace moe::detail

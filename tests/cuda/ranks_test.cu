@@ -1,10 +1,7 @@
 // A layer whose experts live at ranks that are threads with one GPU: the bits of one rank.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-
 #include "support/cuda_rank_layer.hpp"
-#include "support/cuda_resource.hpp"
 
 using moe::BFloat16, moe::Cuda, moe::index_t, moe::ThreadCommunicator, moe::ThreadWorld;
 using moe::test::Batch, moe::test::same_bits;
@@ -12,27 +9,18 @@ using namespace moe::test::rank_layer;
 
 namespace {
 
-// initcheck loses track of pool memory that several host threads ask for and give back; it is told
-// so by MOE_TEST_PLAIN_MEMORY (sanitize.cmake).
-Cuda rank_space(moe::test::PlainMemory& plain)
-{
-  bool const use_plain = std::getenv("MOE_TEST_PLAIN_MEMORY") != nullptr;
-  return use_plain ? Cuda(cudaStream_t{}, {.resource = &plain}) : Cuda{};
-}
-
 template <class T, class CapacityT, class RowsT>
 void check_ranks(CapacityT capacity, RowsT rows)
 {
   auto const whole =
       Batch<T>::make(layer_of(capacity, moe::BatchedDispatcher<>{}), sizes, tokens, 3);
-  moe::test::PlainMemory plain_of_one;
-  Cuda const exec = rank_space(plain_of_one);
-  auto const one  = run_rank<T>(layer_of(capacity, moe::BatchedDispatcher<moe::BatchedSchedule>{}),
+  Cuda const exec;
+  auto const one = run_rank<T>(layer_of(capacity, moe::BatchedDispatcher<moe::BatchedSchedule>{}),
                                exec,
                                whole,
                                0,
                                tokens,
-                                {0, sizes.experts});
+                               {0, sizes.experts});
   for (int const ranks : {1, 2, 3, 4}) {
     for (bool const odd : {false, true}) {
       CAPTURE(ranks);
@@ -42,10 +30,9 @@ void check_ranks(CapacityT capacity, RowsT rows)
         first.push_back(r == ranks ? tokens : odd ? r / 2 * 5 : tokens * r / ranks);
       }
       std::vector<Pass<T>> passes(static_cast<std::size_t>(ranks));
-      moe::test::PlainMemory plain;
       ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
           .run([&](ThreadCommunicator const& comm) {
-            Cuda const own = rank_space(plain);
+            Cuda const own;
             moe::AllToAllDispatcher const dispatcher(
                 comm, {}, moe::BatchedSchedule{}, moe::FlatExchange{}, rows);
             auto const r = static_cast<std::size_t>(comm.rank());

@@ -7,8 +7,6 @@ endif()
 set(options --tool ${TOOL} --error-exitcode 86)
 if(TOOL STREQUAL "memcheck")
   list(APPEND options --track-stream-ordered-races all)
-elseif(TOOL STREQUAL "initcheck")
-  set(ENV{MOE_TEST_PLAIN_MEMORY} 1)  # for tests of several host threads
 endif()
 execute_process(COMMAND "${SANITIZER}" ${options} "${PROGRAM}" RESULT_VARIABLE result)
 if(NOT result EQUAL 0)

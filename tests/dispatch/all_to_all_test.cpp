@@ -58,15 +58,16 @@ TEST_CASE("a capacity counted over all ranks drops what one rank with all tokens
 TEST_CASE("a token's row sent once to each rank: the bits of one rank")
 {
   auto const whole = batch<float>(9);
+  Way<moe::FlatExchange, moe::OncePerRank> const once;
   for (int const ranks : {2, 3, 8}) {
     CAPTURE(ranks);
     for (auto const& parts : {even_parts(ranks), odd_parts(ranks)}) {
-      check_world<float>(moe::Dropless{}, whole, parts, moe::BatchedSchedule{}, moe::OncePerRank{});
+      check_world<float>(moe::Dropless{}, whole, parts, moe::BatchedSchedule{}, once);
       check_world<float>(moe::DropByWeight{moe::CeilCapacity{.factor = 0.6}},
                          whole,
                          parts,
                          moe::SerialSchedule{},
-                         moe::OncePerRank{});
+                         once);
     }
   }
 }

@@ -1,8 +1,9 @@
 // Compile at -O1: many layers, little work in each.
 // Random routings through worlds of 1 to 8 ranks, unequal and empty parts, experts named twice or
-// not at all, drops: every kept (token, choice) reaches its expert once and comes back, and nothing
-// else does. Numbers are small integers in double, so whatever is lost, doubled or mixed up shows
-// in sums that are exact. MOE_ROUTINGS=n runs n of each kind.
+// not at all, drops, every exchange and several chunks: every kept (token, choice) reaches its
+// expert once and comes back, and nothing else does. Numbers are small integers in double, so
+// whatever is lost, doubled or mixed up shows in sums that are exact. MOE_ROUTINGS=n runs n of each
+// kind.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -107,15 +108,17 @@ struct WholeBatch {
 };
 
 // What one rank gets for its part of `b`, against what it must be.
-template <int K, class CapacityT, class ScheduleT, class RowsT>
+template <int K, class CapacityT, class ScheduleT, class ExchangeT, class RowsT>
 bool right_at_rank(ThreadCommunicator const& comm,
                    Host const& exec,
                    WholeBatch<K> const& b,
                    CapacityT capacity,
                    ScheduleT schedule,
+                   int chunks,
+                   ExchangeT exchange,
                    RowsT rows)
 {
-  moe::AllToAllDispatcher const dispatcher(comm, {}, schedule, moe::FlatExchange{}, rows);
+  moe::AllToAllDispatcher const dispatcher(comm, {.chunks = chunks}, schedule, exchange, rows);
   moe::Layer const layer{moe::GivenRouting<K>{}, capacity, dispatcher, Diagonal{}};
   auto params      = layer.template make_params<double>(exec, {.hidden = D, .experts = b.experts});
   auto grads       = layer.template make_params<double>(exec, params.sizes());
@@ -155,6 +158,42 @@ bool right_at_rank(ThreadCommunicator const& comm,
          saved.statistics(exec).dropped == dropped;
 }
 
+// Routing i of a kind: the ways to travel take turns, half of each with drops.
+template <int K, class CapacityT>
+bool right_by_turns(ThreadCommunicator const& comm,
+                    Host const& exec,
+                    WholeBatch<K> const& b,
+                    CapacityT capacity,
+                    int turn)
+{
+  moe::BatchedSchedule const batched;
+  moe::FlatExchange const flat;
+  int const per_host = comm.size() % 2 == 0 ? 2 : comm.size();
+  switch (turn % 6) {
+    case 0:
+      return right_at_rank<K>(comm, exec, b, capacity, batched, 1, flat, moe::EachChoice{});
+    case 1:
+      return right_at_rank<K>(comm, exec, b, capacity, batched, 3, flat, moe::EachChoice{});
+    case 2:
+      return right_at_rank<K>(
+          comm, exec, b, capacity, moe::SerialSchedule{}, 1, flat, moe::OncePerRank{});
+    case 3:
+      return right_at_rank<K>(comm, exec, b, capacity, batched, 2, flat, moe::OncePerRank{});
+    case 4:
+      return right_at_rank<K>(comm,
+                              exec,
+                              b,
+                              capacity,
+                              batched,
+                              1 + turn / 6 % 2,
+                              moe::HierarchicalExchange(comm, per_host),
+                              moe::OncePerRank{});
+    default:
+      return right_at_rank<K>(
+          comm, exec, b, capacity, batched, 1, moe::AllGatherExchange{}, moe::EachChoice{});
+  }
+}
+
 template <int K>
 void check_routings()
 {
@@ -168,15 +207,8 @@ void check_routings()
             bool const bounded = i % 2 == 1;
             WholeBatch<K> const b(ranks, seed, bounded);
             moe::DropByPosition const capacity{moe::CeilCapacity{.factor = b.factor}};
-            bool const right =
-                bounded ? right_at_rank<K>(
-                              comm, exec, b, capacity, moe::SerialSchedule{}, moe::OncePerRank{})
-                        : right_at_rank<K>(comm,
-                                           exec,
-                                           b,
-                                           moe::Dropless{},
-                                           moe::BatchedSchedule{},
-                                           moe::EachChoice{});
+            bool const right = bounded ? right_by_turns<K>(comm, exec, b, capacity, i / 2)
+                                       : right_by_turns<K>(comm, exec, b, moe::Dropless{}, i / 2);
             if (!right) { wrong[static_cast<std::size_t>(comm.rank())].push_back(i); }
           }
         });

@@ -7,9 +7,9 @@
 #include <memory>
 #include <type_traits>
 
-#include <moe/dispatch/exchange.hpp>
 #include <moe/dispatch/local_dispatcher.hpp>
-#include <moe/dispatch/travel.hpp>
+#include <moe/dispatch/overlap.hpp>
+#include <moe/dispatch/transport.hpp>
 
 namespace moe {
 
@@ -17,6 +17,9 @@ struct AllToAllOptions {
   // Every call first compares what the ranks were called with (a small collective, for which the
   // host waits); off where the caller knows them to be alike.
   bool compare_calls = true;
+  // A batch goes in so many chunks of each rank's experts, and what one chunk needs travels while
+  // the experts of another work. The same on all ranks; bits do not depend on it.
+  int chunks = 1;
 };
 
 // A communicator that can be copied is a handle and is copied; one that owns is referred to, and
@@ -30,7 +33,8 @@ class AllToAllDispatcher {
   static_assert(!NeedsCapacity<ScheduleT>,
                 "moe::AllToAllDispatcher: rows arrive in compact slots, use BatchedSchedule or "
                 "SerialSchedule");
-  using Local = LocalDispatcher<ScheduleT>;
+  using Local     = LocalDispatcher<ScheduleT>;
+  using Transport = typename detail::TransportOf<ExchangeT, RowsT>::type;
 
  public:
   explicit AllToAllDispatcher(CommT const& comm,
@@ -38,8 +42,11 @@ class AllToAllDispatcher {
                               ScheduleT schedule      = {},
                               ExchangeT exchange      = {},
                               RowsT                   = {})
-      : comm_{hold(comm)}, options_{options}, local_{schedule}, exchange_{exchange}
+      : comm_{hold(comm)}, options_{options}, local_{schedule}, transport_{exchange}
   {
+    Check const check{"moe::AllToAllDispatcher", comm.rank()};
+    check.at_least("chunks", options.chunks, 1);
+    check.at_most("chunks", options.chunks, "the most that overlap is good for", 1024);
   }
 
   template <class CapacityT>
@@ -61,19 +68,20 @@ class AllToAllDispatcher {
   {
     return options_.compare_calls && communicator().size() > 1;
   }
+  [[nodiscard]] int chunks() const { return options_.chunks; }
 
   template <class T, class ExecT, class KernelT>
   struct Saved {
     typename KernelT::template Saved<T, ExecT> experts;
-    Travel<ExecT, ExchangeT, RowsT> travel;
-    Tensor<T, 2, ExecT> x;                      // rows as they arrived
+    typename Transport::template Trip<T, ExecT> trip;
+    typename Transport::template Arrived<T, ExecT> x;
     Tensor<accumulator_t<T>, 1, ExecT> weight;  // (R) in the order of experts
   };
   template <class T, class ExecT, class KernelT>
   struct Work {
     typename Local::template Work<T, ExecT, KernelT> local;  // of the rows at the experts here
-    Tensor<T, 2, ExecT> dy;                                  // rows as they arrived
-    Tensor<T, 2, ExecT> dx;                                  // (A, D) rows that came back
+    typename Transport::template Arrived<T, ExecT> dy;
+    typename Transport::template Home<T, ExecT> dx;
   };
 
   // Where rows travel, their number is known when they arrive: forward makes the rest.
@@ -94,11 +102,14 @@ class AllToAllDispatcher {
       Saved<T, ExecT, KernelT> const& saved,
       index_t rows) const
   {
-    index_t const R = alone() ? rows : saved.travel.plan.rows;
-    index_t const D = sizes.hidden;
-    return {local_.template make_work<T>(exec, kernel, sizes, saved.experts, R),
-            {},
-            Tensor<T, 2, ExecT>(exec, alone() ? 0 : rows, D)};
+    index_t const R = alone() ? rows : saved.trip.rows();
+    Work<T, ExecT, KernelT> work{
+        local_.template make_work<T>(exec, kernel, sizes, saved.experts, R), {}, {}};
+    if (!alone()) {
+      work.dy = transport_.make_arrived(exec, saved.trip, sizes.hidden);
+      work.dx = transport_.make_home(exec, saved.trip, sizes.hidden);
+    }
+    return work;
   }
 
   template <class ExecT, class T, class ExpertsT>
@@ -109,13 +120,16 @@ class AllToAllDispatcher {
                 View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.evaluate(exec, in, experts, addend, y); }
-    auto const travel = make_travel(exec, in);
-    auto const x      = rows_to_experts(exec, in, travel, in.x);
-    auto const out    = detail::infer_experts(
-        exec, local_.schedule, experts, travel.plan.groups(), arrived(travel, x));
-    Tensor<T, 2, ExecT> home(exec, in.plan.rows(), in.x.extent(1));
-    rows_to_tokens(exec, travel, out, home.view());
-    combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
+    auto const trip = transport_.make_trip(exec, communicator(), in, options_.chunks);
+    auto x          = transport_.make_arrived(exec, trip, in.x.extent(1));
+    auto home       = transport_.make_home(exec, trip, in.x.extent(1));
+    auto const rows = transport_.rows_of(trip, x);
+    detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
+        exec, experts, trip.rows(), Pass::infer);
+    go_and_return(exec, trip, in, in.x, x, to.out, home, Weighted::yes, [&](int c) {
+      detail::infer_experts(exec, local_.schedule, experts, trip.groups(c), rows, to);
+    });
+    transport_.combine_home(exec, in, in.weight, home, addend, y);
   }
 
   template <class ExecT, class T, class ExpertsT, class SavedT>
@@ -127,21 +141,21 @@ class AllToAllDispatcher {
                View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.forward(exec, in, experts, saved.experts, addend, y); }
-    saved.travel     = make_travel(exec, in);
-    auto const& plan = saved.travel.plan;
+    saved.trip       = transport_.make_trip(exec, communicator(), in, options_.chunks);
+    auto const& trip = saved.trip;
     auto const sizes = experts.params.layout();
-    saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, plan.rows);
-    saved.x          = rows_to_experts(exec, in, saved.travel, in.x);
-    saved.weight     = weights_to_experts(exec, in, saved.travel);
-    auto const out   = detail::forward_experts(exec,
-                                             local_.schedule,
-                                             experts,
-                                             plan.groups(),
-                                             arrived(saved.travel, saved.x),
-                                             saved.experts);
-    Tensor<T, 2, ExecT> home(exec, in.plan.rows(), in.x.extent(1));
-    rows_to_tokens(exec, saved.travel, out, home.view());
-    combine(exec, in.assignments, in.plan, in.weight, home.const_view(), addend, y);
+    saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
+    saved.x          = transport_.make_arrived(exec, trip, sizes.hidden);
+    auto home        = transport_.make_home(exec, trip, sizes.hidden);
+    auto const rows  = transport_.rows_of(trip, saved.x);
+    detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
+        exec, experts, trip.rows(), Pass::forward);
+    go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Weighted::yes, [&](int c) {
+      detail::forward_experts(
+          exec, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
+    });
+    saved.weight = transport_.weights_to_experts(exec, communicator(), trip, in);
+    transport_.combine_home(exec, in, in.weight, home, addend, y);
   }
 
   // -- and back, on the forward's plan --
@@ -158,18 +172,22 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
     }
-    work.dy = rows_to_experts(exec, in, saved.travel, dy);
-    detail::backward_experts_data(exec,
-                                  local_.schedule,
-                                  experts,
-                                  saved.experts,
-                                  saved.travel.plan.groups(),
-                                  arrived(saved.travel, saved.x),
-                                  arrived(saved.travel, work.dy),
-                                  saved.weight.const_view(),
-                                  work.local);
-    rows_to_tokens(exec, saved.travel, work.local.dx_rows, work.dx.view());
-    weights_to_tokens(exec, in, saved.travel, work.local.d_weight_rows, d_weight);
+    auto const& trip = saved.trip;
+    auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
+    go_and_return(
+        exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Weighted::no, [&](int c) {
+          detail::backward_experts_data(exec,
+                                        local_.schedule,
+                                        experts,
+                                        saved.experts,
+                                        trip.groups(c),
+                                        x,
+                                        dy_rows,
+                                        saved.weight.const_view(),
+                                        work.local);
+        });
+    transport_.weights_to_tokens(
+        exec, communicator(), trip, in, work.local.d_weight_rows, d_weight);
   }
 
   template <class ExecT, class T, class WorkT>
@@ -179,8 +197,8 @@ class AllToAllDispatcher {
                         View<accumulator_t<T> const, 2, ExecT> addend,
                         View<T, 2, ExecT> dx) const
   {
-    auto const& rows = alone() ? work.local.dx_rows : work.dx;
-    combine(exec, in.assignments, in.plan, {}, rows.const_view(), addend, dx);
+    if (alone()) { return local_.combine_backward(exec, in, work.local, addend, dx); }
+    transport_.combine_home(exec, in, {}, work.dx, addend, dx);
   }
 
   template <class ExecT, class T, class ExpertsT, class SavedT, class WorkT, class GradsT>
@@ -199,9 +217,9 @@ class AllToAllDispatcher {
                                      local_.schedule,
                                      experts,
                                      saved.experts,
-                                     saved.travel.plan.groups(),
-                                     arrived(saved.travel, saved.x),
-                                     arrived(saved.travel, work.dy),
+                                     saved.trip.groups(),
+                                     transport_.rows_of(saved.trip, saved.x),
+                                     transport_.rows_of(saved.trip, work.dy),
                                      saved.weight.const_view(),
                                      work.local,
                                      grads);
@@ -221,101 +239,36 @@ class AllToAllDispatcher {
   }
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
 
-  template <class ExecT>
-  using TravelOf = Travel<ExecT, ExchangeT, RowsT>;
-
-  template <class ExecT, class T>
-  [[nodiscard]] TravelOf<ExecT> make_travel(ExecT const& exec,
-                                            DispatchInput<T, ExecT> const& in) const
+  // Rows of tokens (T, D) to the experts, work on them chunk by chunk, and what it wrote to `out`
+  // (R, D) home.
+  template <class ExecT, class T, class TripT, class ArrivedT, class HomeT, class WorkOnChunk>
+  void go_and_return(ExecT const& exec,
+                     TripT const& trip,
+                     DispatchInput<T, ExecT> const& in,
+                     View<T const, 2, ExecT> tokens,
+                     ArrivedT& arrived,
+                     Tensor<T, 2, ExecT> const& out,
+                     HomeT& home,
+                     Weighted weighted,
+                     WorkOnChunk const& work) const
   {
-    return moe::make_travel<RowsT>(exec, communicator(), exchange_, in.assignments, in.plan);
-  }
-  template <class ExecT, class T>
-  static IndexedRows<T, ExecT> arrived(TravelOf<ExecT> const& travel,
-                                       Tensor<T, 2, ExecT> const& rows)
-  {
-    return {rows.const_view(), travel.arrived_at()};
-  }
-
-  // Rows of tokens (T, D) -> rows as they arrive
-  template <class ExecT, class T>
-  [[nodiscard]] Tensor<T, 2, ExecT> rows_to_experts(ExecT const& exec,
-                                                    DispatchInput<T, ExecT> const& in,
-                                                    TravelOf<ExecT> const& travel,
-                                                    View<T const, 2, ExecT> tokens) const
-  {
-    static_assert(Exchange<ExchangeT, CommT, T, ExecT>,
-                  "moe::AllToAllDispatcher: an exchange has Route, make_route, to_experts and "
-                  "to_tokens for this element type and space, see moe/dispatch/exchange.hpp");
-    index_t const D    = tokens.extent(1);
-    auto const& blocks = travel.token_blocks();
-    Tensor<T, 2, ExecT> send(exec, blocks.rows_sent(), D), receive(exec, blocks.rows_received(), D);
-    gather_rows(
-        exec, IndexedRows<T, ExecT>{tokens, travel.token_at(in.plan)}, send.extent(0), send.view());
-    exchange_.to_experts(exec,
-                         communicator(),
-                         blocks,
-                         travel.token_route(),
-                         D,
-                         detail::flat(send.const_view()),
-                         detail::flat(receive.view()));
-    return receive;
-  }
-  // Rows of experts (R, D) -> slots (A, D)
-  template <class ExecT, class T>
-  void rows_to_tokens(ExecT const& exec,
-                      TravelOf<ExecT> const& travel,
-                      Tensor<T, 2, ExecT> const& rows,
-                      View<T, 2, ExecT> slots) const
-  {
-    auto const& plan = travel.plan;
-    index_t const D  = slots.extent(1);
-    Tensor<T, 2, ExecT> send(exec, plan.rows, D);
-    gather_rows(exec,
-                IndexedRows<T, ExecT>{rows.const_view(), plan.row_of.const_view()},
-                plan.rows,
-                send.view());
-    exchange_.to_tokens(exec,
-                        communicator(),
-                        plan.blocks,
-                        travel.route,
-                        D,
-                        detail::flat(send.const_view()),
-                        detail::flat(slots));
-  }
-  template <class ExecT, class T>
-  [[nodiscard]] auto weights_to_experts(ExecT const& exec,
-                                        DispatchInput<T, ExecT> const& in,
-                                        TravelOf<ExecT> const& travel) const
-  {
-    using S          = accumulator_t<T>;
-    auto const& plan = travel.plan;
-    Tensor<S, 1, ExecT> send(exec, in.plan.rows()), receive(exec, plan.rows), rows(exec, plan.rows);
-    to_slots(exec, in.plan, in.weight, send.view());
-    exchange_.to_experts(
-        exec, communicator(), plan.blocks, travel.route, 1, send.const_view(), receive.view());
-    gather_numbers(exec, receive.const_view(), plan.arrived_at.const_view(), rows.view());
-    return rows;
-  }
-  template <class ExecT, class T, class S>
-  void weights_to_tokens(ExecT const& exec,
-                         DispatchInput<T, ExecT> const& in,
-                         TravelOf<ExecT> const& travel,
-                         Tensor<S, 1, ExecT> const& rows,
-                         View<S, 1, ExecT> of_assignment) const
-  {
-    auto const& plan = travel.plan;
-    Tensor<S, 1, ExecT> send(exec, plan.rows), slots(exec, in.plan.rows());
-    gather_numbers(exec, rows.const_view(), plan.row_of.const_view(), send.view());
-    exchange_.to_tokens(
-        exec, communicator(), plan.blocks, travel.route, 1, send.const_view(), slots.view());
-    from_slots(exec, in.plan, slots.const_view(), of_assignment);
+    auto const& comm = communicator();
+    auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1));
+    detail::Overlap<ExecT> overlap(exec, options_.chunks);
+    overlap.run(detail::ChunkSteps{
+        [&](ExecT const& on, int c) { transport_.pack(on, trip, in, tokens, c, buffers); },
+        [&](ExecT const& on, int c) { transport_.send(on, comm, trip, c, buffers, arrived); },
+        work,
+        [&](ExecT const& on, int c) {
+          transport_.pack_back(on, trip, in, out, c, weighted, buffers);
+        },
+        [&](ExecT const& on, int c) { transport_.send_back(on, comm, trip, c, buffers, home); }});
   }
 
   Held comm_;
   AllToAllOptions options_;
   Local local_;
-  ExchangeT exchange_;
+  Transport transport_;
 };
 
 }  // namespace moe

@@ -2,46 +2,38 @@
 // Which rows go to which rank, and where they arrive. The slots of a compact plan lie expert by
 // expert and experts lie rank by rank, so what goes to one rank is one block of slots already, and
 // its way back ends in the same slots. Rows arrive block after block in the order of ranks, each
-// sorted by expert; the expert kernel reads them through `arrived_at`.
+// sorted by expert; the expert kernel reads them through `arrived_at`. A chunk is a range of every
+// rank's experts, so its rows are a part of each block, on both sides.
 #include <limits>
 #include <vector>
 
-#include <moe/comm/communicator.hpp>
 #include <moe/dispatch/expert_partition.hpp>
+#include <moe/dispatch/row_blocks.hpp>
 #include <moe/exec/execution_space.hpp>
 #include <moe/plan/routing_plan.hpp>
 
 namespace moe {
 
-// Rows that go to each rank, and that come from it; known to the host.
-struct RowBlocks {
-  std::vector<index_t> sent, sent_at;          // (P)
-  std::vector<index_t> received, received_at;  // (P)
-
-  [[nodiscard]] RankBlocks out() const { return {sent, sent_at}; }
-  [[nodiscard]] RankBlocks in() const { return {received, received_at}; }
-  [[nodiscard]] index_t rows_sent() const { return end(sent, sent_at); }
-  [[nodiscard]] index_t rows_received() const { return end(received, received_at); }
-
- private:
-  static index_t end(std::vector<index_t> const& counts, std::vector<index_t> const& offsets)
-  {
-    return counts.empty() ? 0 : offsets.back() + counts.back();
-  }
-};
-
 template <class ExecT>
 struct ExchangePlan {
-  RowBlocks blocks;  // slots that go, rows that come
-  index_t rows = 0;  // R
+  RowBlocks blocks;               // slots that go, rows that come
+  std::vector<RowBlocks> chunks;  // the same, chunk by chunk
+  index_t rows = 0;               // R
 
   Tensor<Id, 1, ExecT> offsets;     // (L + 1) rows of each expert here, in global (token, k) order
   Tensor<Id, 1, ExecT> arrived_at;  // (R) row of an expert -> row as it arrived
   Tensor<Id, 1, ExecT> row_of;      // (R) the inverse
 
+  [[nodiscard]] index_t experts() const { return offsets.extent(0) - 1; }  // L
   [[nodiscard]] RowGroups<ExecT> groups() const
   {
-    return {offsets.const_view(), {}, rows, 0, static_cast<Id>(offsets.extent(0) - 1)};
+    return {offsets.const_view(), {}, rows, 0, static_cast<Id>(experts())};
+  }
+  [[nodiscard]] RowGroups<ExecT> groups(std::size_t chunk) const
+  {
+    auto const some = experts_of_chunk(
+        experts(), static_cast<index_t>(chunks.size()), static_cast<index_t>(chunk));
+    return groups().only(static_cast<Id>(some.first), static_cast<Id>(some.first + some.count));
   }
 };
 
@@ -82,18 +74,6 @@ struct ArrivalRow {
   }
 };
 
-// Offsets of consecutive blocks; returns their end.
-inline index_t lay_out(std::vector<index_t> const& counts, std::vector<index_t>& offsets)
-{
-  index_t end = 0;
-  offsets.resize(counts.size());
-  for (std::size_t r = 0; r < counts.size(); ++r) {
-    offsets[r] = end;
-    end += counts[r];
-  }
-  return end;
-}
-
 // A peer's count is an index into our memory, so it is looked at before it is used.
 inline void check_received_count(int rank, int from, Id count, index_t so_far)
 {
@@ -114,7 +94,8 @@ inline void check_received_count(int rank, int from, Id count, index_t so_far)
 template <class ExecT, class CommT>
 [[nodiscard]] ExchangePlan<ExecT> make_exchange_plan(ExecT const& exec,
                                                      CommT const& comm,
-                                                     RoutingPlan<ExecT> const& plan)
+                                                     RoutingPlan<ExecT> const& plan,
+                                                     int chunks)
 {
   int const P       = comm.size();
   index_t const E   = plan.kept_per_expert.extent(0);
@@ -142,22 +123,29 @@ template <class ExecT, class CommT>
   exec.copy_to_host(counts.data(), arriving.const_view().data_handle(), counts.size() * sizeof(Id));
 
   ExchangePlan<ExecT> x;
-  x.blocks.sent.assign(ranks, 0);
-  x.blocks.received.assign(ranks, 0);
-  for (int r = 0; r < P; ++r) {
-    auto const i = static_cast<std::size_t>(r);
-    for (index_t e = out_at[i]; e < out_at[i] + out[i]; ++e) {
-      x.blocks.sent[i] += kept[static_cast<std::size_t>(e)];
+  x.blocks = RowBlocks(ranks);
+  x.chunks.assign(static_cast<std::size_t>(chunks), RowBlocks(ranks));
+  auto const chunk_of = [&](index_t experts, index_t e) -> RowBlocks& {
+    return x.chunks[static_cast<std::size_t>(detail::part_with(experts, chunks, e))];
+  };
+  for (std::size_t r = 0; r < ranks; ++r) {
+    for (index_t e = 0; e < out[r]; ++e) {
+      Id const n = kept[static_cast<std::size_t>(out_at[r] + e)];
+      x.blocks.sent[r] += n;
+      chunk_of(out[r], e).sent[r] += n;
     }
     for (index_t e = 0; e < mine.count; ++e) {
-      Id const n = counts[static_cast<std::size_t>(r * mine.count + e)];
-      detail::check_received_count(comm.rank(), r, n, x.rows);
-      x.blocks.received[i] += n;
+      Id const n = counts[r * static_cast<std::size_t>(mine.count) + static_cast<std::size_t>(e)];
+      detail::check_received_count(comm.rank(), static_cast<int>(r), n, x.rows);
+      x.blocks.received[r] += n;
+      chunk_of(mine.count, e).received[r] += n;
       x.rows += n;
     }
   }
-  detail::lay_out(x.blocks.sent, x.blocks.sent_at);
-  detail::lay_out(x.blocks.received, x.blocks.received_at);
+  x.blocks.lay_out();
+  detail::lay_out_chunks(x.chunks, &RowBlocks::sent, &RowBlocks::sent_at, x.blocks.sent_at);
+  detail::lay_out_chunks(
+      x.chunks, &RowBlocks::received, &RowBlocks::received_at, x.blocks.received_at);
   x.offsets    = Tensor<Id, 1, ExecT>(exec, mine.count + 1);
   x.arrived_at = Tensor<Id, 1, ExecT>(exec, x.rows);
   x.row_of     = Tensor<Id, 1, ExecT>(exec, x.rows);

@@ -88,7 +88,7 @@ class HierarchicalExchange {
                 stage.came.view().data_handle() + came,
                 n * sizeof(T));
     });
-    go(exec, across_, route.to_hosts, stage.goes, route.from_hosts, receive, width);
+    from_hosts(exec, blocks, route, width, stage.goes, receive);
   }
 
   template <class ExecT, class T>
@@ -165,6 +165,29 @@ class HierarchicalExchange {
         came += n;
         goes[h] += n;
       }
+    }
+  }
+  // Across hosts. What comes lies in the order of ranks; where the blocks of `receive` are apart
+  // (chunks of larger ones) it comes into a buffer of its own first.
+  template <class ExecT, class T>
+  void from_hosts(ExecT const& exec,
+                  RowBlocks const& blocks,
+                  Route const& route,
+                  index_t width,
+                  Tensor<T, 1, ExecT> const& goes,
+                  View<T, 1, ExecT> receive) const
+  {
+    std::vector<index_t> packed_at;
+    index_t const rows = detail::lay_out(blocks.received, packed_at);
+    if (packed_at == blocks.received_at) {
+      return go(exec, across_, route.to_hosts, goes, route.from_hosts, receive, width);
+    }
+    Tensor<T, 1, ExecT> packed(exec, rows * width);
+    go(exec, across_, route.to_hosts, goes, route.from_hosts, packed.view(), width);
+    for (std::size_t r = 0; r < packed_at.size(); ++r) {
+      exec.copy(receive.data_handle() + blocks.received_at[r] * width,
+                packed.const_view().data_handle() + packed_at[r] * width,
+                static_cast<std::size_t>(blocks.received[r] * width) * sizeof(T));
     }
   }
   // Blocks one after the other in both buffers.

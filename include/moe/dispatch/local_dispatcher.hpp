@@ -57,9 +57,10 @@ struct LocalDispatcher {
                 View<accumulator_t<T> const, 2, ExecT> addend,
                 View<T, 2, ExecT> y) const
   {
-    auto const out =
-        detail::infer_experts(exec, schedule, experts, in.plan.groups(), rows_of(in, in.x));
-    combine(exec, in.assignments, in.plan, in.weight, out.const_view(), addend, y);
+    detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> rows(
+        exec, experts, in.plan.rows(), Pass::infer);
+    detail::infer_experts(exec, schedule, experts, in.plan.groups(), rows_of(in, in.x), rows);
+    combine(exec, in.assignments, in.plan, in.weight, rows.out.const_view(), addend, y);
   }
 
   template <class ExecT, class T, class ExpertsT, class SavedT>
@@ -70,9 +71,11 @@ struct LocalDispatcher {
                View<accumulator_t<T> const, 2, ExecT> addend,
                View<T, 2, ExecT> y) const
   {
-    auto const out = detail::forward_experts(
-        exec, schedule, experts, in.plan.groups(), rows_of(in, in.x), saved);
-    combine(exec, in.assignments, in.plan, in.weight, out.const_view(), addend, y);
+    detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> rows(
+        exec, experts, in.plan.rows(), Pass::forward);
+    detail::forward_experts(
+        exec, schedule, experts, in.plan.groups(), rows_of(in, in.x), saved, rows);
+    combine(exec, in.assignments, in.plan, in.weight, rows.out.const_view(), addend, y);
   }
 
   // -- and back --

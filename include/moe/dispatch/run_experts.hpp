@@ -6,39 +6,46 @@
 
 namespace moe::detail {
 
-// out (R, D) = F_e(x), keeping nothing
-template <class ExecT, class ScheduleT, class ExpertsT, class T>
-[[nodiscard]] Tensor<T, 2, ExecT> infer_experts(ExecT const& exec,
-                                                ScheduleT const& schedule,
-                                                ExpertsT const& experts,
-                                                RowGroups<ExecT> const& groups,
-                                                IndexedRows<T, ExecT> const& x)
+// What a forward pass writes beside what it saves.
+template <class T, class ExecT, class KernelT>
+struct ExpertOutput {
+  template <class ExpertsT>
+  ExpertOutput(ExecT const& exec, ExpertsT const& experts, index_t rows, Pass pass)
+      : scratch{experts.kernel.template make_scratch<T>(exec, experts.params.layout(), rows, pass)},
+        out(exec, rows, experts.params.layout().hidden)
+  {
+  }
+  typename KernelT::template Scratch<T, ExecT> scratch;
+  Tensor<T, 2, ExecT> out;  // (R, D)
+};
+
+// out(r) = F_e(x_r), keeping nothing
+template <class ExecT, class ScheduleT, class ExpertsT, class T, class KernelT>
+void infer_experts(ExecT const& exec,
+                   ScheduleT const& schedule,
+                   ExpertsT const& experts,
+                   RowGroups<ExecT> const& groups,
+                   IndexedRows<T, ExecT> const& x,
+                   ExpertOutput<T, ExecT, KernelT>& to)
 {
-  auto scratch = experts.kernel.template make_scratch<T>(
-      exec, experts.params.layout(), groups.rows, Pass::infer);
-  Tensor<T, 2, ExecT> out(exec, groups.rows, x.columns());
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
-    experts.kernel.infer(exec, experts.params, some, x, scratch, out.view());
+    experts.kernel.infer(exec, experts.params, some, x, to.scratch, to.out.view());
   });
-  return out;
 }
 
 // The same, writing what backward needs. The output is not kept: backward does without.
-template <class ExecT, class ScheduleT, class ExpertsT, class T, class SavedT>
-[[nodiscard]] Tensor<T, 2, ExecT> forward_experts(ExecT const& exec,
-                                                  ScheduleT const& schedule,
-                                                  ExpertsT const& experts,
-                                                  RowGroups<ExecT> const& groups,
-                                                  IndexedRows<T, ExecT> const& x,
-                                                  SavedT& saved)
+template <class ExecT, class ScheduleT, class ExpertsT, class T, class SavedT, class KernelT>
+void forward_experts(ExecT const& exec,
+                     ScheduleT const& schedule,
+                     ExpertsT const& experts,
+                     RowGroups<ExecT> const& groups,
+                     IndexedRows<T, ExecT> const& x,
+                     SavedT& saved,
+                     ExpertOutput<T, ExecT, KernelT>& to)
 {
-  auto scratch = experts.kernel.template make_scratch<T>(
-      exec, experts.params.layout(), groups.rows, Pass::forward);
-  Tensor<T, 2, ExecT> out(exec, groups.rows, x.columns());
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
-    experts.kernel.forward(exec, experts.params, some, x, saved, scratch, out.view());
+    experts.kernel.forward(exec, experts.params, some, x, saved, to.scratch, to.out.view());
   });
-  return out;
 }
 
 // Writes dx_rows, d_weight_rows and the carry of `work`.

@@ -1,6 +1,7 @@
 #pragma once
 // Packing: rows and numbers in the order in which they travel.
-#include <moe/dispatch/exchange_plan.hpp>
+#include <moe/core/tensor.hpp>
+#include <moe/exec/execution_space.hpp>
 #include <moe/expert/expert_rows.hpp>
 
 namespace moe {
@@ -37,6 +38,20 @@ template <class T, class ExecT>
 View<T, 1, ExecT> flat(View<T, 2, ExecT> rows)
 {
   return View<T, 1, ExecT>(rows.data_handle(), rows.size());
+}
+
+// Rows [first, first + rows) of a buffer.
+template <class ExecT, class T>
+View<T, 2, ExecT> rows_from(Tensor<T, 2, ExecT>& buffer, index_t first, index_t rows)
+{
+  index_t const width = buffer.extent(1);
+  return View<T, 2, ExecT>(buffer.view().data_handle() + first * width, rows, width);
+}
+
+template <class ExecT, class T>
+View<T, 1, ExecT> part(View<T, 1, ExecT> of, index_t from, index_t n)
+{
+  return View<T, 1, ExecT>(of.data_handle() + from, n);
 }
 
 }  // namespace detail

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include <moe/core/error.hpp>
@@ -118,6 +119,7 @@ class Cuda {
   }
 
   // Lanes: streams beside this one, made once; lane(i) works after a wait for a mark of this one.
+  // They are for what is short beside the work here, so they come first where both could run.
   [[nodiscard]] Cuda lane(int i) const { return Cuda(state_, state_->lane(i)); }
   class Mark {
    public:
@@ -126,9 +128,12 @@ class Cuda {
       MOE_CUDA_TRY(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
       MOE_CUDA_TRY(cudaEventRecord(event_, stream));
     }
-    Mark(Mark const&)            = delete;
-    Mark& operator=(Mark const&) = delete;
-    ~Mark() { (void)cudaEventDestroy(event_); }
+    Mark(Mark&& other) noexcept : event_{std::exchange(other.event_, nullptr)} {}
+    Mark& operator=(Mark&&) = delete;
+    ~Mark()
+    {
+      if (event_ != nullptr) { (void)cudaEventDestroy(event_); }
+    }
     [[nodiscard]] cudaEvent_t event() const { return event_; }
 
    private:
@@ -213,8 +218,14 @@ class Cuda {
     }
     cudaStream_t lane(int i)
     {
+      int least = 0, most = 0;
+      MOE_CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &most));
       while (lanes.size() <= static_cast<std::size_t>(i)) {
-        lanes.push_back(own_stream());
+        cudaStream_t s = nullptr;
+        streams.reserve(streams.size() + 1);
+        MOE_CUDA_TRY(cudaStreamCreateWithPriority(&s, cudaStreamDefault, most));
+        streams.push_back(s);
+        lanes.push_back(s);
       }
       return lanes[static_cast<std::size_t>(i)];
     }

@@ -164,6 +164,7 @@ class LayerPolicies
                              {"bytes of an element", static_cast<index_t>(sizeof(T))},
                              {"hidden", sizes.hidden},
                              {"experts", sizes.experts},
+                             {"chunks", dispatcher_.chunks()},
                              {"parameters of all experts", count.used()}});
     }
   }

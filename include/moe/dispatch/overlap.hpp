@@ -1,0 +1,104 @@
+#pragma once
+// Communication beside computation. A batch goes in chunks: while the experts of one chunk work,
+// the rows of the next are on their way to theirs, and the outputs of the last on theirs home.
+#include <optional>
+
+#include <moe/exec/execution_space.hpp>
+
+namespace moe::detail {
+
+// The steps of chunk c, each given the handle that it works on.
+template <class Pack, class Send, class Work, class PackBack, class SendBack>
+struct ChunkSteps {
+  Pack pack;           // rows that leave, into a buffer
+  Send send;           // to the experts
+  Work work;           // experts
+  PackBack pack_back;  // their outputs, into a buffer
+  SendBack send_back;  // to the tokens
+};
+template <class... Steps>
+ChunkSteps(Steps...) -> ChunkSteps<Steps...>;
+
+// Buffers of packed rows are double: chunk c uses number c % 2.
+inline constexpr int chunk_buffers = 2;
+
+// Experts work on the caller's handle, packing and communication on lanes of it. Nothing waits for
+// a device; all is ordered by events, so it captures. One chunk is all on the caller's handle.
+template <class ExecT>
+class Overlap {
+  using Mark = decltype(std::declval<ExecT const&>().mark());
+
+ public:
+  Overlap(ExecT const& exec, int chunks)
+      : chunks_{chunks},
+        experts_{exec},
+        wire_{chunks > 1 ? exec.lane(0) : exec},
+        packing_{chunks > 1 ? exec.lane(1) : exec}
+  {
+    if (chunks_ == 1) { return; }
+    auto const before = experts_.mark();  // inputs are ready, buffers are allocated
+    wire_.wait(before);
+    packing_.wait(before);
+  }
+  Overlap(Overlap const&)            = delete;
+  Overlap& operator=(Overlap const&) = delete;
+  // What follows on the caller's handle, such as giving memory back, comes after the lanes; also
+  // where a step threw.
+  ~Overlap()
+  {
+    try {
+      join();
+    } catch (...) {  // the device is lost, and said so where it was
+    }
+  }
+  void join()
+  {
+    if (chunks_ == 1 || joined_) { return; }
+    joined_ = true;
+    experts_.wait(packing_.mark());
+    experts_.wait(wire_.mark());
+  }
+
+  template <class StepsT>
+  void run(StepsT const& steps)
+  {
+    if (chunks_ == 1) {
+      steps.pack(experts_, 0);
+      steps.send(experts_, 0);
+      steps.work(0);
+      steps.pack_back(experts_, 0);
+      steps.send_back(experts_, 0);
+      return;
+    }
+    std::optional<Mark> arrived[chunk_buffers], returned[chunk_buffers];
+    auto const go = [&](int c) {
+      auto& mine = arrived[c % chunk_buffers];
+      if (mine) { packing_.wait(*mine); }  // chunk c - 2 has left the buffer
+      steps.pack(packing_, c);
+      wire_.wait(packing_.mark());
+      steps.send(wire_, c);
+      mine.emplace(wire_.mark());
+    };
+    go(0);
+    for (int c = 0; c < chunks_; ++c) {
+      experts_.wait(*arrived[c % chunk_buffers]);
+      if (c + 1 < chunks_) { go(c + 1); }
+      steps.work(c);
+      packing_.wait(experts_.mark());
+      auto& mine = returned[c % chunk_buffers];
+      if (mine) { packing_.wait(*mine); }
+      steps.pack_back(packing_, c);
+      wire_.wait(packing_.mark());
+      steps.send_back(wire_, c);
+      mine.emplace(wire_.mark());
+    }
+    join();
+  }
+
+ private:
+  int chunks_;
+  ExecT experts_, wire_, packing_;
+  bool joined_ = false;
+};
+
+}  // namespace moe::detail

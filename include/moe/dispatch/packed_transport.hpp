@@ -1,0 +1,309 @@
+#pragma once
+// Rows are packed in the order in which they leave, exchanged, and read through an index where they
+// arrive; outputs come back one for each choice, unsummed, into the slots of the plan.
+#include <moe/dispatch/combine.hpp>
+#include <moe/dispatch/dispatcher.hpp>
+#include <moe/dispatch/once_per_rank.hpp>
+#include <moe/dispatch/overlap.hpp>
+#include <moe/dispatch/permute.hpp>
+
+namespace moe {
+
+// A row of x, or of dy, travels for each (token, choice). The alternative is OncePerRank.
+struct EachChoice {
+  template <class ExecT>
+  struct Plan {};
+};
+
+// Whether what goes home is summed with the weights of the choices, where it is summed on the way.
+enum class Weighted : bool { no, yes };
+
+namespace detail {
+
+// Calls f(row in the whole, row when packed, rows) for blocks that lie next to each other at once.
+template <class F>
+void for_each_run(std::vector<index_t> const& counts, std::vector<index_t> const& offsets, F f)
+{
+  index_t packed = 0, from = 0, rows = 0;
+  for (std::size_t r = 0; r < counts.size(); ++r) {
+    if (counts[r] == 0) { continue; }
+    if (rows > 0 && offsets[r] != from + rows) {
+      f(from, packed, rows);
+      packed += rows;
+      rows = 0;
+    }
+    if (rows == 0) { from = offsets[r]; }
+    rows += counts[r];
+  }
+  if (rows > 0) { f(from, packed, rows); }
+}
+
+}  // namespace detail
+
+template <class ExchangeT, class RowsT>
+class PackedTransport {
+  static constexpr bool each_choice = std::same_as<RowsT, EachChoice>;
+  using Route                       = typename ExchangeT::Route;
+
+ public:
+  explicit PackedTransport(ExchangeT exchange) : exchange_{exchange} {}
+
+  // All that is worked out once, forward, about what travels, and used on every way.
+  template <class T, class ExecT>
+  struct Trip {
+    ExchangePlan<ExecT> plan;  // of slots: outputs, their gradients, weights
+    Route route;
+    std::vector<Route> chunk_routes;              // (chunks); none where there is one chunk
+    typename RowsT::template Plan<ExecT> tokens;  // of x and dy, where they travel otherwise
+    std::vector<Route> token_routes;              // (chunks)
+
+    [[nodiscard]] index_t rows() const { return plan.rows; }
+    [[nodiscard]] int chunks() const { return static_cast<int>(plan.chunks.size()); }
+    [[nodiscard]] RowGroups<ExecT> groups() const { return plan.groups(); }
+    [[nodiscard]] RowGroups<ExecT> groups(int c) const
+    {
+      return plan.groups(static_cast<std::size_t>(c));
+    }
+  };
+  template <class T, class ExecT>
+  using Arrived = Tensor<T, 2, ExecT>;  // rows in the order in which they arrive
+  template <class T, class ExecT>
+  using Home = Tensor<T, 2, ExecT>;  // rows in slots, of which the kept choices have the first
+
+  // Rows of one pass before they leave.
+  template <class T, class ExecT>
+  struct Buffers {
+    Tensor<T, 2, ExecT> out[detail::chunk_buffers], back[detail::chunk_buffers];
+  };
+
+  // Collective; waits for the device.
+  template <class T, class ExecT, class CommT>
+  [[nodiscard]] Trip<T, ExecT> make_trip(ExecT const& exec,
+                                         CommT const& comm,
+                                         DispatchInput<T, ExecT> const& in,
+                                         int chunks) const
+  {
+    static_assert(Exchange<ExchangeT, CommT, T, ExecT>,
+                  "moe::AllToAllDispatcher: an exchange has Route, make_route, to_experts and "
+                  "to_tokens for this element type and space, see moe/dispatch/exchange.hpp");
+    Trip<T, ExecT> trip;
+    trip.plan  = make_exchange_plan(exec, comm, in.plan, chunks);
+    trip.route = exchange_.make_route(exec, comm, trip.plan.blocks);
+    if (chunks > 1) { trip.chunk_routes = routes(exec, comm, trip.plan.chunks); }
+    if constexpr (!each_choice) {
+      trip.tokens =
+          plan_once_per_rank(exec, comm, in.assignments, in.plan, trip.plan, exchange_, trip.route);
+      trip.token_routes = routes(exec, comm, trip.tokens.chunks);
+    }
+    return trip;
+  }
+  template <class T, class ExecT>
+  [[nodiscard]] Arrived<T, ExecT> make_arrived(ExecT const& exec,
+                                               Trip<T, ExecT> const& trip,
+                                               index_t width) const
+  {
+    index_t rows = trip.plan.rows;
+    if constexpr (!each_choice) { rows = trip.tokens.blocks.rows_received(); }
+    return Arrived<T, ExecT>(exec, rows, width);
+  }
+  template <class T, class ExecT>
+  [[nodiscard]] Home<T, ExecT> make_home(ExecT const& exec,
+                                         Trip<T, ExecT> const& trip,
+                                         index_t width) const
+  {
+    return Home<T, ExecT>(exec, trip.plan.blocks.rows_sent(), width);
+  }
+  template <class T, class ExecT>
+  [[nodiscard]] Buffers<T, ExecT> make_buffers(ExecT const& exec,
+                                               Trip<T, ExecT> const& trip,
+                                               index_t width) const
+  {
+    Buffers<T, ExecT> b;
+    for (int c = 0; c < trip.chunks(); ++c) {
+      auto const i = static_cast<std::size_t>(c);
+      grow(exec, b.out[c % detail::chunk_buffers], token_chunks(trip)[i].rows_sent(), width);
+      grow(exec, b.back[c % detail::chunk_buffers], trip.plan.chunks[i].rows_received(), width);
+    }
+    return b;
+  }
+
+  // The rows of `arrived` by expert.
+  template <class T, class ExecT>
+  [[nodiscard]] IndexedRows<T, ExecT> rows_of(Trip<T, ExecT> const& trip,
+                                              Arrived<T, ExecT> const& arrived) const
+  {
+    if constexpr (each_choice) {
+      return {arrived.const_view(), trip.plan.arrived_at.const_view()};
+    } else {
+      return {arrived.const_view(), trip.tokens.arrived_at.const_view()};
+    }
+  }
+
+  // Rows of `tokens` (T, D) for the experts of chunk c.
+  template <class T, class ExecT>
+  void pack(ExecT const& exec,
+            Trip<T, ExecT> const& trip,
+            DispatchInput<T, ExecT> const& in,
+            View<T const, 2, ExecT> tokens,
+            int c,
+            Buffers<T, ExecT>& buffers) const
+  {
+    auto const& blocks = token_chunks(trip)[static_cast<std::size_t>(c)];
+    auto const at      = token_at(trip, in);
+    auto& to           = buffers.out[c % detail::chunk_buffers];
+    detail::for_each_run(
+        blocks.sent, blocks.sent_at, [&](index_t from, index_t packed, index_t rows) {
+          gather_rows(exec,
+                      IndexedRows<T, ExecT>{tokens, detail::part(at, from, rows)},
+                      rows,
+                      detail::rows_from(to, packed, rows));
+        });
+  }
+  template <class T, class ExecT, class CommT>
+  void send(ExecT const& exec,
+            CommT const& comm,
+            Trip<T, ExecT> const& trip,
+            int c,
+            Buffers<T, ExecT> const& buffers,
+            Arrived<T, ExecT>& arrived) const
+  {
+    auto const i = static_cast<std::size_t>(c);
+    exchange_.to_experts(exec,
+                         comm,
+                         token_chunks(trip)[i].with_packed_sent(),
+                         each_choice ? route(trip, i) : trip.token_routes[i],
+                         arrived.extent(1),
+                         detail::flat(buffers.out[c % detail::chunk_buffers].const_view()),
+                         detail::flat(arrived.view()));
+  }
+
+  // Rows of experts (R, D) of chunk c, back to the slots of their choices.
+  template <class T, class ExecT>
+  void pack_back(ExecT const& exec,
+                 Trip<T, ExecT> const& trip,
+                 DispatchInput<T, ExecT> const&,
+                 Tensor<T, 2, ExecT> const& rows_of_experts,
+                 int c,
+                 Weighted,
+                 Buffers<T, ExecT>& buffers) const
+  {
+    auto const& blocks = trip.plan.chunks[static_cast<std::size_t>(c)];
+    auto& to           = buffers.back[c % detail::chunk_buffers];
+    detail::for_each_run(
+        blocks.received, blocks.received_at, [&](index_t from, index_t packed, index_t rows) {
+          gather_rows(
+              exec,
+              IndexedRows<T, ExecT>{rows_of_experts.const_view(),
+                                    detail::part(trip.plan.row_of.const_view(), from, rows)},
+              rows,
+              detail::rows_from(to, packed, rows));
+        });
+  }
+  template <class T, class ExecT, class CommT>
+  void send_back(ExecT const& exec,
+                 CommT const& comm,
+                 Trip<T, ExecT> const& trip,
+                 int c,
+                 Buffers<T, ExecT> const& buffers,
+                 Home<T, ExecT>& home) const
+  {
+    auto const i = static_cast<std::size_t>(c);
+    exchange_.to_tokens(exec,
+                        comm,
+                        trip.plan.chunks[i].with_packed_received(),
+                        route(trip, i),
+                        home.extent(1),
+                        detail::flat(buffers.back[c % detail::chunk_buffers].const_view()),
+                        detail::flat(home.view()));
+  }
+
+  // y(t) = addend(t) + sum of the rows of t's choices, times their weights where there are some
+  template <class T, class ExecT>
+  void combine_home(ExecT const& exec,
+                    DispatchInput<T, ExecT> const& in,
+                    View<accumulator_t<T> const, 1, ExecT> weight,
+                    Home<T, ExecT> const& home,
+                    View<accumulator_t<T> const, 2, ExecT> addend,
+                    View<T, 2, ExecT> y) const
+  {
+    combine(exec, in.assignments, in.plan, weight, home.const_view(), addend, y);
+  }
+
+  // One number of each choice: weights (A) -> (R), their gradients (R) -> (A). Never rounded.
+  template <class T, class ExecT, class CommT>
+  [[nodiscard]] auto weights_to_experts(ExecT const& exec,
+                                        CommT const& comm,
+                                        Trip<T, ExecT> const& trip,
+                                        DispatchInput<T, ExecT> const& in) const
+  {
+    using S          = accumulator_t<T>;
+    auto const& plan = trip.plan;
+    Tensor<S, 1, ExecT> send(exec, in.plan.rows()), receive(exec, plan.rows), rows(exec, plan.rows);
+    to_slots(exec, in.plan, in.weight, send.view());
+    exchange_.to_experts(exec, comm, plan.blocks, trip.route, 1, send.const_view(), receive.view());
+    gather_numbers(exec, receive.const_view(), plan.arrived_at.const_view(), rows.view());
+    return rows;
+  }
+  template <class T, class ExecT, class CommT>
+  void weights_to_tokens(ExecT const& exec,
+                         CommT const& comm,
+                         Trip<T, ExecT> const& trip,
+                         DispatchInput<T, ExecT> const& in,
+                         Tensor<accumulator_t<T>, 1, ExecT> const& rows,
+                         View<accumulator_t<T>, 1, ExecT> of_assignment) const
+  {
+    using S          = accumulator_t<T>;
+    auto const& plan = trip.plan;
+    Tensor<S, 1, ExecT> send(exec, plan.rows), slots(exec, in.plan.rows());
+    gather_numbers(exec, rows.const_view(), plan.row_of.const_view(), send.view());
+    exchange_.to_tokens(exec, comm, plan.blocks, trip.route, 1, send.const_view(), slots.view());
+    from_slots(exec, in.plan, slots.const_view(), of_assignment);
+  }
+
+ private:
+  template <class ExecT, class CommT>
+  [[nodiscard]] std::vector<Route> routes(ExecT const& exec,
+                                          CommT const& comm,
+                                          std::vector<RowBlocks> const& chunks) const
+  {
+    std::vector<Route> all;
+    for (RowBlocks const& blocks : chunks) {
+      all.push_back(exchange_.make_route(exec, comm, blocks));
+    }
+    return all;
+  }
+  template <class TripT>
+  static Route const& route(TripT const& trip, std::size_t chunk)
+  {
+    return trip.chunk_routes.empty() ? trip.route : trip.chunk_routes[chunk];
+  }
+  template <class TripT>
+  static std::vector<RowBlocks> const& token_chunks(TripT const& trip)
+  {
+    if constexpr (each_choice) {
+      return trip.plan.chunks;
+    } else {
+      return trip.tokens.chunks;
+    }
+  }
+  // row sent -> token
+  template <class T, class ExecT>
+  static View<Id const, 1, ExecT> token_at(Trip<T, ExecT> const& trip,
+                                           DispatchInput<T, ExecT> const& in)
+  {
+    if constexpr (each_choice) {
+      return in.plan.token_at.const_view();
+    } else {
+      return trip.tokens.token_at.const_view();
+    }
+  }
+  template <class T, class ExecT>
+  static void grow(ExecT const& exec, Tensor<T, 2, ExecT>& buffer, index_t rows, index_t width)
+  {
+    if (rows > buffer.extent(0)) { buffer = Tensor<T, 2, ExecT>(exec, rows, width); }
+  }
+
+  ExchangeT exchange_;
+};
+
+}  // namespace moe

@@ -1,0 +1,45 @@
+#pragma once
+// Contract: how rows get from tokens to experts that are at other ranks, and outputs home. An
+// exchange that moves packed rows (exchange.hpp) is one through PackedTransport; what moves rows in
+// another way is one itself.
+#include <moe/dispatch/gathered_exchange.hpp>
+#include <moe/dispatch/packed_transport.hpp>
+
+namespace moe {
+
+//   is_transport        true
+//   Trip<T, ExecT>      worked out once per batch, forward, for all ways:
+//     rows()                R, the bound that the host knows
+//     groups(), groups(c)   rows by expert: all, and those of a chunk
+//   Arrived<T, ExecT>   rows where their experts are
+//   Home<T, ExecT>      outputs at their tokens
+//   Buffers<T, ExecT>   of one pass
+//   make_trip(exec, comm, in, chunks)           collective
+//   make_arrived, make_home, make_buffers       (exec, trip, D)
+//   rows_of(trip, arrived)                      rows by expert, by reference
+// and for each chunk, on handles that may be lanes of one another,
+//   pack(exec, trip, in, tokens, c, buffers)
+//   send(exec, comm, trip, c, buffers, arrived)
+//   pack_back(exec, trip, in, rows, c, weighted, buffers)
+//   send_back(exec, comm, trip, c, buffers, home)
+// then
+//   combine_home(exec, in, weight, home, addend, y)
+//   weights_to_experts, weights_to_tokens       one number for each choice, exact
+namespace detail {
+
+template <class X>
+concept IsTransport = X::is_transport;
+
+template <class ExchangeT, class RowsT>
+struct TransportOf {
+  using type = PackedTransport<ExchangeT, RowsT>;
+};
+template <IsTransport ExchangeT, class RowsT>
+struct TransportOf<ExchangeT, RowsT> {
+  static_assert(std::same_as<RowsT, EachChoice>,
+                "moe::AllToAllDispatcher: OncePerRank is for exchanges that move packed rows");
+  using type = ExchangeT;
+};
+
+}  // namespace detail
+}  // namespace moe

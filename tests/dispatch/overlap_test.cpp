@@ -1,0 +1,130 @@
+// Compile at -O1: many layers, little work in each.
+// Ways for rows to travel that change no bit, or that say which: chunks, in which communication
+// runs beside the experts, and all-gather with reduce-scatter.
+#include <doctest/doctest.h>
+
+#include "support/rank_world.hpp"
+
+using moe::BFloat16, moe::Host, moe::index_t, moe::ThreadCommunicator, moe::ThreadWorld;
+using moe::test::run_rank, moe::test::same_bits;
+using namespace moe::test::ranks;
+
+namespace {
+
+moe::DropByWeight<moe::CeilCapacity> drops()
+{
+  return moe::DropByWeight{moe::CeilCapacity{.factor = 0.6}};
+}
+
+}  // namespace
+
+TEST_CASE("any number of chunks: the bits of one rank")
+{
+  auto const whole = batch<float>(21);
+  for (int const ranks : {2, 3, 4, 8}) {  // 6 experts: 3, 2, 1 or 2, 0 or 1 of them each
+    for (int const chunks : {2, 3, 5}) {  // also more than experts
+      CAPTURE(ranks);
+      CAPTURE(chunks);
+      Way<> const each{.chunks = chunks};
+      Way<moe::FlatExchange, moe::OncePerRank> const once{.chunks = chunks};
+      check_world<float>(moe::Dropless{}, whole, even_parts(ranks), moe::BatchedSchedule{}, each);
+      check_world<float>(drops(), whole, odd_parts(ranks), moe::SerialSchedule{}, each);
+      check_world<float>(moe::Dropless{}, whole, odd_parts(ranks), moe::BatchedSchedule{}, once);
+      check_world<float>(drops(), whole, even_parts(ranks), moe::BatchedSchedule{}, once);
+    }
+  }
+  check_world<double>(moe::Dropless{},
+                      batch<double>(22),
+                      even_parts(4),
+                      moe::BatchedSchedule{},
+                      Way<moe::FlatExchange, moe::OncePerRank>{.chunks = 2});
+  check_world<BFloat16>(moe::Dropless{},
+                        batch<BFloat16>(23),
+                        odd_parts(3),
+                        moe::BatchedSchedule{},
+                        Way<>{.chunks = 2});
+}
+
+TEST_CASE("chunks in two levels: the bits of one rank")
+{
+  auto const whole = batch<float>(24);
+  auto const one   = run_rank<float>(layer_of(moe::Dropless{}, moe::BatchedDispatcher<>{}),
+                                   own(),
+                                   whole,
+                                     {0, tokens},
+                                     {0, sizes.experts});
+  auto const check = [&](int ranks, int per_host, auto rows) {
+    CAPTURE(ranks);
+    CAPTURE(per_host);
+    auto const parts = odd_parts(ranks);
+    std::vector<moe::test::RankPass<float>> passes(parts.size());
+    ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
+        .run([&](ThreadCommunicator const& comm) {
+          moe::HierarchicalExchange const exchange(comm, per_host);
+          moe::AllToAllDispatcher const dispatcher(
+              comm, {.chunks = 2}, moe::BatchedSchedule{}, exchange, rows);
+          auto const r = static_cast<std::size_t>(comm.rank());
+          passes[r]    = run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
+                                      own(),
+                                      whole,
+                                      parts[r],
+                                      dispatcher.experts_here(sizes.experts));
+        });
+    moe::test::RankPass<float> all;
+    for (auto const& p : passes) {
+      all.y            = joined(all.y, p.y);
+      all.dx           = joined(all.dx, p.dx);
+      all.expert_grads = joined(all.expert_grads, p.expert_grads);
+    }
+    CHECK(same_bits(all.y, one.y));
+    CHECK(same_bits(all.dx, one.dx));
+    CHECK(same_bits(all.expert_grads, one.expert_grads));
+  };
+  check(2, 2, moe::EachChoice{});
+  check(4, 2, moe::EachChoice{});
+  check(4, 2, moe::OncePerRank{});
+  check(6, 3, moe::OncePerRank{});
+  check(8, 4, moe::EachChoice{});
+}
+
+TEST_CASE_TEMPLATE("all-gather and reduce-scatter: sums over ranks, the rest exact",
+                   T,
+                   float,
+                   double)
+{
+  auto const whole = batch<T>(25);
+  Way<moe::AllGatherExchange> const way;
+  for (int const ranks : {1, 2, 3, 4, 8}) {
+    CAPTURE(ranks);
+    for (auto const& parts : {even_parts(ranks), odd_parts(ranks)}) {
+      bool const unsummed = ranks == 1;
+      check_world<T>(moe::Dropless{}, whole, parts, moe::BatchedSchedule{}, way, unsummed);
+      check_world<T>(drops(), whole, parts, moe::SerialSchedule{}, way, unsummed);
+    }
+  }
+}
+
+TEST_CASE("what the ways refuse")
+{
+  auto const whole = batch<float>(26);
+  auto const run   = [&](auto way) {
+    (void)run_world<float>(moe::Dropless{}, moe::BatchedSchedule{}, whole, even_parts(2), way);
+  };
+  CHECK_THROWS_WITH_AS(run(Way<>{.chunks = 0}), doctest::Contains("chunks is 0"), moe::ValueError);
+  CHECK_THROWS_WITH_AS(run(Way<moe::AllGatherExchange>{.chunks = 2}),
+                       doctest::Contains("chunks is 2"),
+                       moe::ShapeError);
+  // Ranks that disagree learn it from each other.
+  auto const disagree = [&] {
+    ThreadWorld(2).run([&](ThreadCommunicator const& comm) {
+      moe::AllToAllDispatcher const dispatcher(comm, {.chunks = 1 + comm.rank()});
+      auto const parts = even_parts(2);
+      (void)run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
+                            own(),
+                            whole,
+                            parts[static_cast<std::size_t>(comm.rank())],
+                            dispatcher.experts_here(sizes.experts));
+    });
+  };
+  CHECK_THROWS_WITH_AS(disagree(), doctest::Contains("chunks"), moe::CommunicationError);
+}

@@ -9,8 +9,23 @@ using namespace moe::test::rank_layer;
 
 namespace {
 
-template <class T, class CapacityT, class RowsT>
-void check_ranks(CapacityT capacity, RowsT rows)
+template <class T>
+void check_near(std::vector<T> const& a, std::vector<T> const& b)
+{
+  double error = 0, norm = 0;
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    double const x = static_cast<float>(a[i]), y = static_cast<float>(b[i]);
+    error += (x - y) * (x - y);
+    norm += y * y;
+  }
+  CHECK(error <= (sizeof(T) == 2 ? 1e-5 : 1e-10) * norm);
+}
+
+// `unsummed`: rows come home one for each choice, so y has the bits of one rank.
+template <class T, class CapacityT, class ExchangeT, class RowsT>
+void check_ranks(
+    CapacityT capacity, ExchangeT exchange, RowsT rows, int chunks = 1, bool unsummed = true)
 {
   auto const whole =
       Batch<T>::make(layer_of(capacity, moe::BatchedDispatcher<>{}), sizes, tokens, 3);
@@ -34,7 +49,7 @@ void check_ranks(CapacityT capacity, RowsT rows)
           .run([&](ThreadCommunicator const& comm) {
             Cuda const own;
             moe::AllToAllDispatcher const dispatcher(
-                comm, {}, moe::BatchedSchedule{}, moe::FlatExchange{}, rows);
+                comm, {.chunks = chunks}, moe::BatchedSchedule{}, exchange, rows);
             auto const r = static_cast<std::size_t>(comm.rank());
             passes[r]    = run_rank<T>(layer_of(capacity, dispatcher),
                                     own,
@@ -50,33 +65,45 @@ void check_ranks(CapacityT capacity, RowsT rows)
         append(all.dx, p.dx);
         append(all.expert_grads, p.expert_grads);
       }
-      CHECK(same_bits(all.y, one.y));
-      CHECK(same_bits(all.evaluated, one.evaluated));
+      if (unsummed || ranks == 1) {
+        CHECK(same_bits(all.y, one.y));
+        CHECK(same_bits(all.evaluated, one.evaluated));
+      } else {
+        CHECK(same_bits(all.y, all.evaluated));
+        check_near(all.y, one.y);
+      }
       CHECK(same_bits(all.expert_grads, one.expert_grads));
       // The gate's part of dx is cuBLAS's, which may sum it in another order for other rows.
-      double error = 0, norm = 0;
-      REQUIRE(all.dx.size() == one.dx.size());
-      for (std::size_t i = 0; i < all.dx.size(); ++i) {
-        double const a = static_cast<float>(all.dx[i]), b = static_cast<float>(one.dx[i]);
-        error += (a - b) * (a - b);
-        norm += b * b;
-      }
-      CHECK(error <= (sizeof(T) == 2 ? 1e-5 : 1e-10) * norm);
+      check_near(all.dx, one.dx);
     }
   }
 }
+
+moe::FlatExchange const flat;
 
 }  // namespace
 
 TEST_CASE_TEMPLATE("dropless over ranks that share a GPU", T, float, BFloat16)
 {
-  check_ranks<T>(moe::Dropless{}, moe::EachChoice{});
-  check_ranks<T>(moe::Dropless{}, moe::OncePerRank{});
+  check_ranks<T>(moe::Dropless{}, flat, moe::EachChoice{});
+  check_ranks<T>(moe::Dropless{}, flat, moe::OncePerRank{});
+}
+
+TEST_CASE("in chunks, communication beside the experts")
+{
+  check_ranks<float>(moe::Dropless{}, flat, moe::EachChoice{}, 2);
+  check_ranks<BFloat16>(moe::Dropless{}, flat, moe::OncePerRank{}, 3);
 }
 
 TEST_CASE("with a capacity that is counted over all ranks")
 {
-  check_ranks<float>(moe::DropByWeight{moe::CeilCapacity{.factor = 0.7}}, moe::EachChoice{});
-  check_ranks<float>(moe::DropByTokenPriority{moe::CeilCapacity{.factor = 0.7}},
-                     moe::OncePerRank{});
+  check_ranks<float>(moe::DropByWeight{moe::CeilCapacity{.factor = 0.7}}, flat, moe::EachChoice{});
+  check_ranks<float>(
+      moe::DropByTokenPriority{moe::CeilCapacity{.factor = 0.7}}, flat, moe::OncePerRank{}, 2);
+}
+
+TEST_CASE("all-gather and reduce-scatter")
+{
+  check_ranks<float>(
+      moe::Dropless{}, moe::AllGatherExchange{}, moe::EachChoice{}, 1, /*unsummed*/ false);
 }

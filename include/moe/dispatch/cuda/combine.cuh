@@ -12,6 +12,7 @@ namespace detail {
 
 inline constexpr int combine_threads = 128;  // a token's columns, 16 bytes each
 inline constexpr int combine_unroll  = 4;    // rows that a thread has under way at once
+inline constexpr int combine_blocks  = 8;    // of a multiprocessor: leaves registers for those rows
 
 // 16 bytes, or zeros. Written out because the compiler would put the load and the sums that need it
 // behind one jump, and then every row would wait for the one before.
@@ -47,7 +48,8 @@ __device__ inline void store_uint4(void* to, uint4 const& v)
 
 // A warp's lanes read the places and weights of 32 assignments at once and pass them round.
 template <class T>
-__global__ void __launch_bounds__(combine_threads) combine_kernel(CombineRow<T, Cuda> c)
+__global__ void __launch_bounds__(combine_threads, combine_blocks)
+    combine_kernel(CombineRow<T, Cuda> c)
 {
   using S           = accumulator_t<T>;
   constexpr int n   = Vector16<T>::size;

@@ -616,13 +616,18 @@ static_assert(parts<Miss::decode> == Parts{true, true, true, false, false});
 static_assert(parts<Miss::decode_result> == Parts{true, true, true, false, false});
 static_assert(parts<Miss::copyable> == Parts{true, true, true, true, false});
 
-static_assert(ElementWire::exact<Half> && ElementWire::in_place<double>);
-static_assert(FloatWire::exact<float> && FloatWire::exact<Half> && FloatWire::exact<BFloat16>);
-static_assert(!FloatWire::exact<double> && !FloatWire::in_place<Half> &&
-              FloatWire::in_place<float>);
-static_assert(BFloat16Wire::exact<BFloat16> && !BFloat16Wire::exact<Half> &&
-              !BFloat16Wire::exact<float>);
-static_assert(!Float8Wire::exact<BFloat16> && !Float8Wire::in_place<Half>);
+template <class W, class T>
+constexpr bool exact = W::template exact<T>;
+template <class W, class T>
+constexpr bool in_place = W::template in_place<T>;
+
+static_assert(exact<ElementWire, Half> && in_place<ElementWire, double>);
+static_assert(exact<FloatWire, float> && exact<FloatWire, Half> && exact<FloatWire, BFloat16>);
+static_assert(!exact<FloatWire, double> && !in_place<FloatWire, Half> &&
+              in_place<FloatWire, float>);
+static_assert(exact<BFloat16Wire, BFloat16> && !exact<BFloat16Wire, Half> &&
+              !exact<BFloat16Wire, float>);
+static_assert(!exact<Float8Wire, BFloat16> && !in_place<Float8Wire, Half>);
 static_assert(ElementWire::row_bytes<BFloat16>(7) == 14 && BFloat16Wire::row_bytes<float>(7) == 16);
 static_assert(Float8Wire::row_bytes<BFloat16>(1) == 32 &&
               Float8Wire::row_bytes<BFloat16>(2048) == 2048 + 64 &&

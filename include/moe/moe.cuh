@@ -11,6 +11,8 @@
 
 #include <moe/comm/cuda/thread_call.cuh>
 #include <moe/dispatch/cuda/combine.cuh>
+#include <moe/dispatch/cuda/gather_rows.cuh>
+#include <moe/dispatch/cuda/wire.cuh>
 #include <moe/exec/cuda/primitives.cuh>
 #include <moe/expert/cuda/activate.cuh>
 #include <moe/moe.hpp>

@@ -17,7 +17,7 @@ struct PackRow {
     T const* const source = from.row(r);
     T* const target       = to.data_handle() + r * to.extent(1);
     for (index_t d = team.lane(); d < to.extent(1); d += team.size()) {
-      target[d] = source[d];
+      target[d] = source == nullptr ? T{} : source[d];
     }
   }
 };
@@ -56,7 +56,8 @@ View<T, 1, ExecT> part(View<T, 1, ExecT> of, index_t from, index_t n)
 
 }  // namespace detail
 
-// to(r) = from.row(r), r < rows; the index names a row for each of them
+// to(r) = from.row(r), r < rows; the index names a row for each of them, -1 a row of zeros. A space
+// may have an overload (dispatch/cuda/gather_rows.cuh).
 template <class ExecT, class T>
 void gather_rows(ExecT const& exec,
                  IndexedRows<T, ExecT> const& from,

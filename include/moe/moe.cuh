@@ -10,6 +10,7 @@
 #pragma nv_diag_error 20015
 
 #include <moe/comm/cuda/thread_call.cuh>
+#include <moe/comm/cuda/thread_window.cuh>
 #include <moe/dispatch/cuda/combine.cuh>
 #include <moe/exec/cuda/primitives.cuh>
 #include <moe/expert/cuda/activate.cuh>

@@ -10,6 +10,7 @@
 #pragma nv_diag_error 20015
 
 #include <moe/comm/cuda/thread_call.cuh>
+#include <moe/comm/cuda/thread_window.cuh>
 #include <moe/dispatch/cuda/combine.cuh>
 #include <moe/dispatch/cuda/gather_rows.cuh>
 #include <moe/dispatch/cuda/wire.cuh>

@@ -1,11 +1,13 @@
 // Near misses of the communicator: each lacks one thing of the contract.
 #include <moe/comm/communicator.hpp>
 #include <moe/comm/decorators.hpp>
+#include <moe/comm/simulated_communicator.hpp>
 #include <moe/comm/thread_world.hpp>
 #include <moe/exec/host.hpp>
 
 #include <doctest/doctest.h>
 
+#include <concepts>
 #include <string>
 #include <vector>
 
@@ -182,6 +184,50 @@ struct SplitsWithoutKey : Exchange {
 };
 static_assert(!moe::HasSplit<SplitsWithoutKey> &&
               !ExchangeCommunicator<SplitsWithoutKey, Host, float>);
+
+// Memory that peers store into: every communicator of the library has it but the one whose peers
+// are not there, and every decorator has what it goes around.
+template <class C>
+constexpr bool has_windows =
+    moe::HasWindow<C, Host> && moe::HasWindow<moe::RecordingCommunicator<C>, Host> &&
+    moe::HasWindow<moe::DelayedCommunicator<C>, Host> &&
+    moe::HasWindow<moe::FailingCommunicator<C>, Host>;
+static_assert(has_windows<moe::SelfCommunicator> && has_windows<moe::ThreadCommunicator>);
+static_assert(!moe::HasWindow<moe::SimulatedCommunicator, Host> &&
+              !moe::HasWindow<moe::RecordingCommunicator<moe::SimulatedCommunicator>, Host>);
+static_assert(!moe::HasWindow<WholeExchange, Host>);
+struct OtherSpace {};
+static_assert(!moe::HasWindow<moe::SelfCommunicator, OtherSpace> &&
+              !moe::HasWindow<moe::ThreadCommunicator, OtherSpace>);
+
+struct WindowWithoutOptions : Exchange {
+  [[nodiscard]] moe::Window<Host> window(Host const& exec, std::size_t bytes) const
+  {
+    return moe::SelfCommunicator{}.window(exec, bytes);
+  }
+};
+static_assert(!moe::HasWindow<WindowWithoutOptions, Host>);
+
+struct WindowNotConst : Exchange {
+  [[nodiscard]] moe::Window<Host> window(Host const& exec,
+                                         std::size_t bytes,
+                                         moe::WindowOptions const& options)
+  {
+    return moe::SelfCommunicator{}.window(exec, bytes, options);
+  }
+};
+static_assert(!moe::HasWindow<WindowNotConst, Host>);
+
+struct WindowOfPointers : Exchange {
+  [[nodiscard]] moe::WindowView window(Host const&, std::size_t, moe::WindowOptions const&) const
+  {
+    return {};
+  }
+};
+static_assert(!moe::HasWindow<WindowOfPointers, Host>);
+
+// An owner: it moves, and is not copied.
+static_assert(std::movable<moe::Window<Host>> && !std::copyable<moe::Window<Host>>);
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include <moe/comm/collective_check.hpp>
+#include <moe/comm/self_window.hpp>
 #include <moe/core/element.hpp>
 #include <moe/core/view.hpp>
 
@@ -147,6 +148,14 @@ struct SelfCommunicator {
     Check{"moe::SelfCommunicator::split"}.at_least("color", color, 0);
     return {};
   }
+  template <class ExecT>
+    requires detail::HasSelfWindow<ExecT>
+  [[nodiscard]] Window<ExecT> window(ExecT const& exec,
+                                     std::size_t bytes,
+                                     WindowOptions const& options = {}) const
+  {
+    return detail::SelfWindow<ExecT>::made(exec, bytes, options);
+  }
 
  private:
   template <class ExecT, class T>
@@ -164,6 +173,7 @@ struct SelfCommunicator {
               static_cast<std::size_t>(send.size()) * sizeof(T));
   }
 };
-static_assert(HasRank<SelfCommunicator> && HasSplit<SelfCommunicator>);
+static_assert(HasRank<SelfCommunicator> && HasSplit<SelfCommunicator> &&
+              HasWindow<SelfCommunicator, Host>);
 
 }  // namespace moe

@@ -86,6 +86,16 @@ class CommunicatorDecorator {
     before("split", 0, 0);
     return DerivedT(comm_.split(color, key), state_);
   }
+  // A collective as the others; what the ranks then store into it, and its flags, pass by.
+  template <class ExecT>
+    requires HasWindow<CommT, ExecT>
+  [[nodiscard]] Window<ExecT> window(ExecT const& exec,
+                                     std::size_t bytes,
+                                     WindowOptions const& options = {}) const
+  {
+    before("window", static_cast<index_t>(bytes), 1);
+    return comm_.window(exec, bytes, options);
+  }
 
  protected:
   struct State {

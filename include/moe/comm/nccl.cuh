@@ -10,6 +10,7 @@
 
 #include <nccl.h>
 
+#include <moe/comm/cuda/ipc_window.cuh>
 #include <moe/comm/nccl_communicator.hpp>
 #include <moe/exec/cuda.cuh>
 
@@ -79,6 +80,16 @@ struct Nccl {
   static Result group_start() { return ncclGroupStart(); }
   static Result group_end() { return ncclGroupEnd(); }
 
+  // Ranks are processes of one host; cuda/nccl_window.cuh has windows through NCCL's device API.
+  template <class CommT>
+  static Window<Cuda> window(CommT const& comm,
+                             Cuda const& exec,
+                             std::size_t bytes,
+                             WindowOptions const& options)
+  {
+    return detail::IpcWindow<CommT>::made(comm, exec, bytes, options);
+  }
+
   static Stream stream_of(Cuda const& exec) { return exec.stream(); }
   static void refuse_to_wait(Cuda const& exec, char const* operation)
   {
@@ -121,6 +132,7 @@ using NcclCommunicatorRef = BasicNcclCommunicatorRef<Nccl>;
 
 static_assert(ExchangeCommunicator<NcclCommunicator, Cuda, float> &&
               ExchangeCommunicator<NcclCommunicatorRef, Cuda, BFloat16>);
+static_assert(HasWindow<NcclCommunicator, Cuda> && HasWindow<NcclCommunicatorRef, Cuda>);
 
 }  // namespace moe
 

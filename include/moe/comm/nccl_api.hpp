@@ -89,4 +89,11 @@ concept NcclApiFor = NcclApi<A> && requires(ExecT const exec, char const* operat
   { A::stream_done(exec) } -> std::convertible_to<bool>;
 };
 
+// One that has windows of a communicator CommT; options.deadline is not 0.
+template <class A, class CommT, class ExecT>
+concept NcclApiWithWindows = requires(
+    CommT const& comm, ExecT const exec, std::size_t bytes, WindowOptions const options) {
+  { A::window(comm, exec, bytes, options) } -> std::same_as<Window<ExecT>>;
+};
+
 }  // namespace moe

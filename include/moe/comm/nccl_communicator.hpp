@@ -147,6 +147,18 @@ class NcclCollectives {
     return DerivedT(group);
   }
 
+  // Where the Api makes windows. The end of one is a collective too, of all its ranks.
+  template <class ExecT>
+    requires NcclApiFor<Api, ExecT> && NcclApiWithWindows<Api, DerivedT, ExecT>
+  [[nodiscard]] Window<ExecT> window(ExecT const& exec,
+                                     std::size_t bytes,
+                                     WindowOptions options = {}) const
+  {
+    link().repeat_failure();
+    if (options.deadline.count() == 0) { options.deadline = link().options().deadline; }
+    return Api::window(static_cast<DerivedT const&>(*this), exec, bytes, options);
+  }
+
   // Waits until the work enqueued on the stream of `exec` is done, at most as long as the deadline.
   template <class ExecT>
     requires NcclApiFor<Api, ExecT>

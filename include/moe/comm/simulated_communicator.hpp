@@ -59,6 +59,7 @@ struct TimesRanks {
 //                       repeated from its start, or cut, and zeros where it is empty.
 //   split               all give the color and key of this rank: the same ranks in the same order.
 //                       Groups by a rule of the rank: split_by, host_group, across_group.
+// It has no window: which rows a peer would store here, and where, only that peer's routing says.
 // Values are therefore plausible (counts are counts, rows are rows), never those of a real world.
 //
 // What is counted is this rank's own: messages and bytes that it sends, by tier; of two unequal

@@ -3,6 +3,7 @@
 // A ThreadWorld (thread_world.hpp) makes them.
 #include <moe/comm/communicator.hpp>
 #include <moe/comm/thread_call.hpp>
+#include <moe/comm/thread_window.hpp>
 
 namespace moe {
 
@@ -128,6 +129,18 @@ class ThreadCommunicator {
     return {std::exchange(call.mine().child, nullptr), call.mine().child_rank};
   }
 
+  // On Host its memory comes from the world's resource, and goes with the last rank's window. On
+  // Cuda (cuda/thread_window.cuh) it is the driver's, and goes when all ranks have let it go and the
+  // next window of the group is made, or with the group.
+  template <class ExecT>
+    requires detail::HasThreadWindow<ExecT>
+  [[nodiscard]] Window<ExecT> window(ExecT const& exec,
+                                     std::size_t bytes,
+                                     WindowOptions const& options = {}) const
+  {
+    return detail::ThreadWindow<ExecT>::made(exec, group_, rank_, bytes, options);
+  }
+
   // This rank ends, because of `cause` where it is known: ends all ranks of the world, also those
   // that wait in another group of it. ThreadWorld::run and RankGuard call it.
   void abort(std::exception_ptr const& cause = nullptr) const noexcept
@@ -173,6 +186,7 @@ class ThreadCommunicator {
   std::shared_ptr<detail::ThreadGroup> group_;
   int rank_;
 };
-static_assert(ExchangeCommunicator<ThreadCommunicator, Host, float>);
+static_assert(ExchangeCommunicator<ThreadCommunicator, Host, float> &&
+              HasWindow<ThreadCommunicator, Host>);
 
 }  // namespace moe

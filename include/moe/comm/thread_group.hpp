@@ -176,12 +176,18 @@ class ThreadGroup {
       }
       if (std::string_view{a.space} != b.space) { refuse("space", b.space, a.space); }
       if (a.element_bytes != b.element_bytes) {
-        refuse("element size", text_of(b.element_bytes), text_of(a.element_bytes));
+        refuse(b.operation == Collective::window ? "channels" : "element size",
+               text_of(b.element_bytes),
+               text_of(a.element_bytes));
       }
       if (std::string_view{a.element_kind} != b.element_kind) {
         refuse("element kind", b.element_kind, a.element_kind);
       }
-      if (a.count != b.count) { refuse("element count", text_of(b.count), text_of(a.count)); }
+      if (a.count != b.count) {
+        refuse(b.operation == Collective::window ? "bytes" : "element count",
+               text_of(b.count),
+               text_of(a.count));
+      }
     }
     if (first < 0 || posts[index(first)].fingerprint.operation != Collective::all_to_all_v) {
       return;

@@ -1,5 +1,6 @@
 #pragma once
 // What all ranks of a ThreadWorld share: one lock, the deadline, and the first failure.
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -20,7 +21,8 @@ enum class Collective : std::uint8_t {
   reduce_scatter_sum,
   all_to_all,
   all_to_all_v,
-  split
+  split,
+  window
 };
 
 inline char const* name_of(Collective c)
@@ -31,7 +33,8 @@ inline char const* name_of(Collective c)
                                    "moe::ThreadCommunicator::reduce_scatter_sum",
                                    "moe::ThreadCommunicator::all_to_all",
                                    "moe::ThreadCommunicator::all_to_all_v",
-                                   "moe::ThreadCommunicator::split"};
+                                   "moe::ThreadCommunicator::split",
+                                   "moe::ThreadCommunicator::window"};
   return names[static_cast<int>(c)];
 }
 
@@ -86,12 +89,28 @@ class ThreadState {
     if (failure_) { return; }
     failure_ = std::move(failure);
     seen_by_ = by;
+    for (std::uint32_t* const word : words_) {
+      __atomic_store_n(word, 1U, __ATOMIC_RELEASE);
+    }
     for (auto& w : wake_) {
       w.notify_all();
     }
   }
 
-  // -- takes the lock itself --
+  // -- these take the lock themselves --
+
+  // `word` becomes 1 when the world fails, or is it already: for waits that are not on this lock.
+  void watch(std::uint32_t* word)
+  {
+    std::lock_guard const lock(mutex);
+    words_.push_back(word);
+    if (failure_) { __atomic_store_n(word, 1U, __ATOMIC_RELEASE); }
+  }
+  void forget(std::uint32_t const* word) noexcept
+  {
+    std::lock_guard const lock(mutex);
+    words_.erase(std::remove(words_.begin(), words_.end(), word), words_.end());
+  }
 
   // Rank `rank` ends with `cause` (null: an exception that is not known).
   void abort(int rank, std::exception_ptr const& cause) noexcept
@@ -145,6 +164,7 @@ class ThreadState {
 
   std::vector<std::condition_variable> wake_;  // (P), one for each rank to sleep on
   std::vector<Reached> reached_;               // (P)
+  std::vector<std::uint32_t*> words_;
   std::optional<ThreadFailure> failure_;
   int seen_by_ = -1;
 };

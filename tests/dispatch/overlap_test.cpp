@@ -1,6 +1,6 @@
 // Compile at -O1: many layers, little work in each.
 // Ways for rows to travel that change no bit, or that say which: chunks, in which communication
-// runs beside the experts, and all-gather with reduce-scatter.
+// runs beside the experts, all-gather with reduce-scatter, and wires.
 #include <doctest/doctest.h>
 
 #include "support/rank_world.hpp"
@@ -102,6 +102,61 @@ TEST_CASE_TEMPLATE("all-gather and reduce-scatter: sums over ranks, the rest exa
       check_world<T>(drops(), whole, parts, moe::SerialSchedule{}, way, unsummed);
     }
   }
+}
+
+TEST_CASE("a wire as wide as the element type: the bits of one rank")
+{
+  using Float = Way<moe::FlatExchange, moe::OncePerRank, moe::FloatWire>;
+  check_world<float>(
+      moe::Dropless{}, batch<float>(27), odd_parts(3), moe::BatchedSchedule{}, Float{.chunks = 2});
+  check_world<BFloat16>(
+      drops(), batch<BFloat16>(28), even_parts(4), moe::SerialSchedule{}, Float{.chunks = 1});
+  check_world<BFloat16>(moe::Dropless{},
+                        batch<BFloat16>(29),
+                        even_parts(2),
+                        moe::BatchedSchedule{},
+                        Way<moe::FlatExchange, moe::EachChoice, moe::BFloat16Wire>{});
+}
+
+TEST_CASE("a narrower wire: near one rank, and alike for any number of ranks, chunks and ways")
+{
+  auto const whole = batch<float>(30);
+  auto const one   = run_rank<float>(layer_of(moe::Dropless{}, moe::BatchedDispatcher<>{}),
+                                   own(),
+                                   whole,
+                                     {0, tokens},
+                                     {0, sizes.experts});
+  auto const check = [&]<class WireT>(WireT, double error) {
+    moe::test::RankPass<float> first;
+    for (int const ranks : {2, 3, 8}) {
+      CAPTURE(ranks);
+      Way<moe::FlatExchange, moe::EachChoice, WireT> const each{};
+      Way<moe::FlatExchange, moe::OncePerRank, WireT> const once{.chunks = 2};
+      auto const run = [&](auto const& way) {
+        moe::test::RankPass<float> all;
+        for (auto const& p : run_world<float>(
+                 moe::Dropless{}, moe::BatchedSchedule{}, whole, odd_parts(ranks), way)) {
+          all.y            = joined(all.y, p.y);
+          all.dx           = joined(all.dx, p.dx);
+          all.expert_grads = joined(all.expert_grads, p.expert_grads);
+        }
+        return all;
+      };
+      auto const a = run(each), b = run(once);
+      if (first.y.empty()) { first = a; }
+      for (auto const* r : {&a, &b}) {
+        CHECK(same_bits(r->y, first.y));
+        CHECK(same_bits(r->dx, first.dx));
+        CHECK(same_bits(r->expert_grads, first.expert_grads));
+      }
+      check_near(a.y, one.y, error * error);
+      check_near(a.dx, one.dx, error * error);
+      check_near(a.expert_grads, one.expert_grads, error * error);
+      CHECK(!same_bits(a.y, one.y));
+    }
+  };
+  check(moe::BFloat16Wire{}, 0.01);
+  check(moe::Float8Wire{}, 0.08);
 }
 
 TEST_CASE("what the ways refuse")

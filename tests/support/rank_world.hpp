@@ -47,11 +47,14 @@ inline std::vector<TokenRange> odd_parts(int ranks)
 }
 
 // How rows travel, beside the schedule.
-template <class ExchangeT = moe::FlatExchange, class RowsT = moe::EachChoice>
+template <class ExchangeT = moe::FlatExchange,
+          class RowsT     = moe::EachChoice,
+          class WireT     = moe::ElementWire>
 struct Way {
   int chunks = 1;
   ExchangeT exchange{};
   RowsT rows{};
+  WireT wire{};
 };
 
 template <class T, class CapacityT, class ScheduleT, class WayT = Way<>>
@@ -65,7 +68,7 @@ std::vector<RankPass<T>> run_world(CapacityT capacity,
   std::vector<RankPass<T>> passes(parts.size());
   ThreadWorld(P, {.deadline = std::chrono::seconds(60)}).run([&](ThreadCommunicator const& comm) {
     moe::AllToAllDispatcher const dispatcher(
-        comm, {.chunks = way.chunks}, schedule, way.exchange, way.rows);
+        comm, {.chunks = way.chunks}, schedule, way.exchange, way.rows, way.wire);
     auto const layer = layer_of(capacity, dispatcher);
     auto const r     = static_cast<std::size_t>(comm.rank());
     passes[r] =

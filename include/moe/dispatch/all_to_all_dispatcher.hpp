@@ -27,22 +27,28 @@ struct AllToAllOptions {
 template <class CommT,
           class ScheduleT = BatchedSchedule,
           class ExchangeT = FlatExchange,
-          class RowsT     = EachChoice>
+          class RowsT     = EachChoice,
+          class WireT     = ElementWire>
 class AllToAllDispatcher {
   static_assert(HasRank<CommT>, "moe::AllToAllDispatcher: a communicator has rank() and size()");
   static_assert(!NeedsCapacity<ScheduleT>,
                 "moe::AllToAllDispatcher: rows arrive in compact slots, use BatchedSchedule or "
                 "SerialSchedule");
   using Local     = LocalDispatcher<ScheduleT>;
-  using Transport = typename detail::TransportOf<ExchangeT, RowsT>::type;
+  using Transport = decltype(detail::make_transport(
+      std::declval<ExchangeT>(), std::declval<RowsT>(), std::declval<WireT>()));
 
  public:
   explicit AllToAllDispatcher(CommT const& comm,
                               AllToAllOptions options = {},
                               ScheduleT schedule      = {},
                               ExchangeT exchange      = {},
-                              RowsT                   = {})
-      : comm_{hold(comm)}, options_{options}, local_{schedule}, transport_{exchange}
+                              RowsT rows              = {},
+                              WireT wire              = {})
+      : comm_{hold(comm)},
+        options_{options},
+        local_{schedule},
+        transport_{detail::make_transport(exchange, rows, wire)}
   {
     Check const check{"moe::AllToAllDispatcher", comm.rank()};
     check.at_least("chunks", options.chunks, 1);

@@ -1,11 +1,13 @@
 #pragma once
-// Rows are packed in the order in which they leave, exchanged, and read through an index where they
-// arrive; outputs come back one for each choice, unsummed, into the slots of the plan.
+// Rows are packed in the order in which they leave, on the wire (wire.hpp), exchanged, and read
+// through an index where they arrive; outputs come back one for each choice, unsummed, into the
+// slots of the plan.
 #include <moe/dispatch/combine.hpp>
 #include <moe/dispatch/dispatcher.hpp>
 #include <moe/dispatch/once_per_rank.hpp>
 #include <moe/dispatch/overlap.hpp>
 #include <moe/dispatch/permute.hpp>
+#include <moe/dispatch/wire_rows.hpp>
 
 namespace moe {
 
@@ -40,13 +42,15 @@ void for_each_run(std::vector<index_t> const& counts, std::vector<index_t> const
 
 }  // namespace detail
 
-template <class ExchangeT, class RowsT>
+template <class ExchangeT, class RowsT, class WireT>
 class PackedTransport {
   static constexpr bool each_choice = std::same_as<RowsT, EachChoice>;
-  using Route                       = typename ExchangeT::Route;
+  template <class T>
+  static constexpr bool in_place = WireT::template in_place<T>;
+  using Route                    = typename ExchangeT::Route;
 
  public:
-  explicit PackedTransport(ExchangeT exchange) : exchange_{exchange} {}
+  PackedTransport(ExchangeT exchange, WireT wire) : exchange_{exchange}, wire_{wire} {}
 
   // All that is worked out once, forward, about what travels, and used on every way.
   template <class T, class ExecT>
@@ -70,10 +74,12 @@ class PackedTransport {
   template <class T, class ExecT>
   using Home = Tensor<T, 2, ExecT>;  // rows in slots, of which the kept choices have the first
 
-  // Rows of one pass before they leave.
+  // Rows of one pass on the wire: before they leave and, where they are not used as they came, as
+  // they arrive.
   template <class T, class ExecT>
   struct Buffers {
-    Tensor<T, 2, ExecT> out[detail::chunk_buffers], back[detail::chunk_buffers];
+    Tensor<std::byte, 2, ExecT> out[detail::chunk_buffers], back[detail::chunk_buffers];
+    Tensor<std::byte, 2, ExecT> arrived, home;
   };
 
   // Collective; waits for the device.
@@ -83,9 +89,13 @@ class PackedTransport {
                                          DispatchInput<T, ExecT> const& in,
                                          int chunks) const
   {
-    static_assert(Exchange<ExchangeT, CommT, T, ExecT>,
+    static_assert(Exchange<ExchangeT, CommT, std::byte, ExecT> &&
+                      Exchange<ExchangeT, CommT, accumulator_t<T>, ExecT>,
                   "moe::AllToAllDispatcher: an exchange has Route, make_route, to_experts and "
-                  "to_tokens for this element type and space, see moe/dispatch/exchange.hpp");
+                  "to_tokens for bytes and numbers in this space, see moe/dispatch/exchange.hpp");
+    static_assert(WireFor<WireT, T>,
+                  "moe::AllToAllDispatcher: a wire has row_bytes, encode and decode for this "
+                  "element type, see moe/dispatch/wire.hpp");
     Trip<T, ExecT> trip;
     trip.plan  = make_exchange_plan(exec, comm, in.plan, chunks);
     trip.route = exchange_.make_route(exec, comm, trip.plan.blocks);
@@ -102,9 +112,7 @@ class PackedTransport {
                                                Trip<T, ExecT> const& trip,
                                                index_t width) const
   {
-    index_t rows = trip.plan.rows;
-    if constexpr (!each_choice) { rows = trip.tokens.blocks.rows_received(); }
-    return Arrived<T, ExecT>(exec, rows, width);
+    return Arrived<T, ExecT>(exec, rows_arriving(trip), width);
   }
   template <class T, class ExecT>
   [[nodiscard]] Home<T, ExecT> make_home(ExecT const& exec,
@@ -118,11 +126,16 @@ class PackedTransport {
                                                Trip<T, ExecT> const& trip,
                                                index_t width) const
   {
+    index_t const bytes = wire_.template row_bytes<T>(width);
     Buffers<T, ExecT> b;
     for (int c = 0; c < trip.chunks(); ++c) {
       auto const i = static_cast<std::size_t>(c);
-      grow(exec, b.out[c % detail::chunk_buffers], token_chunks(trip)[i].rows_sent(), width);
-      grow(exec, b.back[c % detail::chunk_buffers], trip.plan.chunks[i].rows_received(), width);
+      grow(exec, b.out[c % detail::chunk_buffers], token_chunks(trip)[i].rows_sent(), bytes);
+      grow(exec, b.back[c % detail::chunk_buffers], trip.plan.chunks[i].rows_received(), bytes);
+    }
+    if constexpr (!in_place<T>) {
+      grow(exec, b.arrived, rows_arriving(trip), bytes);
+      grow(exec, b.home, trip.plan.blocks.rows_sent(), bytes);
     }
     return b;
   }
@@ -153,7 +166,8 @@ class PackedTransport {
     auto& to           = buffers.out[c % detail::chunk_buffers];
     detail::for_each_run(
         blocks.sent, blocks.sent_at, [&](index_t from, index_t packed, index_t rows) {
-          gather_rows(exec,
+          encode_rows(exec,
+                      wire_,
                       IndexedRows<T, ExecT>{tokens, detail::part(at, from, rows)},
                       rows,
                       detail::rows_from(to, packed, rows));
@@ -164,17 +178,21 @@ class PackedTransport {
             CommT const& comm,
             Trip<T, ExecT> const& trip,
             int c,
-            Buffers<T, ExecT> const& buffers,
+            Buffers<T, ExecT>& buffers,
             Arrived<T, ExecT>& arrived) const
   {
-    auto const i = static_cast<std::size_t>(c);
+    auto const i       = static_cast<std::size_t>(c);
+    auto const& blocks = token_chunks(trip)[i];
+    auto const& from   = buffers.out[c % detail::chunk_buffers];
+    auto const bytes   = on_wire(arrived, buffers.arrived);
     exchange_.to_experts(exec,
                          comm,
-                         token_chunks(trip)[i].with_packed_sent(),
+                         blocks.with_packed_sent(),
                          each_choice ? route(trip, i) : trip.token_routes[i],
-                         arrived.extent(1),
-                         detail::flat(buffers.out[c % detail::chunk_buffers].const_view()),
-                         detail::flat(arrived.view()));
+                         bytes.extent(1),
+                         detail::flat(from.const_view()),
+                         detail::flat(bytes));
+    decode(exec, blocks.received, blocks.received_at, bytes, arrived);
   }
 
   // Rows of experts (R, D) of chunk c, back to the slots of their choices.
@@ -191,8 +209,9 @@ class PackedTransport {
     auto& to           = buffers.back[c % detail::chunk_buffers];
     detail::for_each_run(
         blocks.received, blocks.received_at, [&](index_t from, index_t packed, index_t rows) {
-          gather_rows(
+          encode_rows(
               exec,
+              wire_,
               IndexedRows<T, ExecT>{rows_of_experts.const_view(),
                                     detail::part(trip.plan.row_of.const_view(), from, rows)},
               rows,
@@ -204,17 +223,21 @@ class PackedTransport {
                  CommT const& comm,
                  Trip<T, ExecT> const& trip,
                  int c,
-                 Buffers<T, ExecT> const& buffers,
+                 Buffers<T, ExecT>& buffers,
                  Home<T, ExecT>& home) const
   {
-    auto const i = static_cast<std::size_t>(c);
+    auto const i       = static_cast<std::size_t>(c);
+    auto const& blocks = trip.plan.chunks[i];
+    auto const& from   = buffers.back[c % detail::chunk_buffers];
+    auto const bytes   = on_wire(home, buffers.home);
     exchange_.to_tokens(exec,
                         comm,
-                        trip.plan.chunks[i].with_packed_received(),
+                        blocks.with_packed_received(),
                         route(trip, i),
-                        home.extent(1),
-                        detail::flat(buffers.back[c % detail::chunk_buffers].const_view()),
-                        detail::flat(home.view()));
+                        bytes.extent(1),
+                        detail::flat(from.const_view()),
+                        detail::flat(bytes));
+    decode(exec, blocks.sent, blocks.sent_at, bytes, home);
   }
 
   // y(t) = addend(t) + sum of the rows of t's choices, times their weights where there are some
@@ -297,13 +320,58 @@ class PackedTransport {
       return trip.tokens.token_at.const_view();
     }
   }
-  template <class T, class ExecT>
-  static void grow(ExecT const& exec, Tensor<T, 2, ExecT>& buffer, index_t rows, index_t width)
+  template <class ExecT>
+  static void grow(ExecT const& exec,
+                   Tensor<std::byte, 2, ExecT>& buffer,
+                   index_t rows,
+                   index_t bytes)
   {
-    if (rows > buffer.extent(0)) { buffer = Tensor<T, 2, ExecT>(exec, rows, width); }
+    if (rows > buffer.extent(0)) { buffer = Tensor<std::byte, 2, ExecT>(exec, rows, bytes); }
+  }
+  template <class TripT>
+  static index_t rows_arriving(TripT const& trip)
+  {
+    if constexpr (each_choice) {
+      return trip.plan.rows;
+    } else {
+      return trip.tokens.blocks.rows_received();
+    }
+  }
+  // Where rows of T come in: where they will be, or in a buffer on the wire.
+  template <class T, class ExecT>
+  [[nodiscard]] View<std::byte, 2, ExecT> on_wire(Tensor<T, 2, ExecT>& rows,
+                                                  Tensor<std::byte, 2, ExecT>& buffer) const
+  {
+    if constexpr (in_place<T>) {
+      return View<std::byte, 2, ExecT>(reinterpret_cast<std::byte*>(rows.view().data_handle()),
+                                       rows.extent(0),
+                                       rows.extent(1) * index_t{sizeof(T)});
+    } else {
+      return View<std::byte, 2, ExecT>(buffer.view().data_handle(),
+                                       buffer.extent(0),
+                                       wire_.template row_bytes<T>(rows.extent(1)));
+    }
+  }
+  template <class T, class ExecT>
+  void decode(ExecT const& exec,
+              std::vector<index_t> const& counts,
+              std::vector<index_t> const& offsets,
+              View<std::byte, 2, ExecT> bytes,
+              Tensor<T, 2, ExecT>& rows) const
+  {
+    if constexpr (!in_place<T>) {
+      detail::for_each_run(counts, offsets, [&](index_t from, index_t, index_t n) {
+        decode_rows(exec,
+                    wire_,
+                    View<std::byte const, 2, ExecT>(
+                        bytes.data_handle() + from * bytes.extent(1), n, bytes.extent(1)),
+                    detail::rows_from(rows, from, n));
+      });
+    }
   }
 
   ExchangeT exchange_;
+  WireT wire_;
 };
 
 }  // namespace moe

@@ -30,16 +30,18 @@ namespace detail {
 template <class X>
 concept IsTransport = X::is_transport;
 
-template <class ExchangeT, class RowsT>
-struct TransportOf {
-  using type = PackedTransport<ExchangeT, RowsT>;
-};
-template <IsTransport ExchangeT, class RowsT>
-struct TransportOf<ExchangeT, RowsT> {
-  static_assert(std::same_as<RowsT, EachChoice>,
-                "moe::AllToAllDispatcher: OncePerRank is for exchanges that move packed rows");
-  using type = ExchangeT;
-};
+template <class ExchangeT, class RowsT, class WireT>
+auto make_transport(ExchangeT const& exchange, RowsT const&, WireT const& wire)
+{
+  if constexpr (IsTransport<ExchangeT>) {
+    static_assert(std::same_as<RowsT, EachChoice> && std::same_as<WireT, ElementWire>,
+                  "moe::AllToAllDispatcher: OncePerRank and wires are for exchanges that move "
+                  "packed rows");
+    return exchange;
+  } else {
+    return PackedTransport<ExchangeT, RowsT, WireT>(exchange, wire);
+  }
+}
 
 }  // namespace detail
 }  // namespace moe

@@ -16,8 +16,14 @@ struct PackRow {
   {
     T const* const source = from.row(r);
     T* const target       = to.data_handle() + r * to.extent(1);
+    if (source == nullptr) {
+      for (index_t d = team.lane(); d < to.extent(1); d += team.size()) {
+        target[d] = T{};
+      }
+      return;
+    }
     for (index_t d = team.lane(); d < to.extent(1); d += team.size()) {
-      target[d] = source == nullptr ? T{} : source[d];
+      target[d] = source[d];
     }
   }
 };

@@ -70,7 +70,7 @@ class IpcWindow final : public SharedWindow<CommT> {
   ~IpcWindow() override
   {
     if (known_) {
-      this->end([this] { close(); });
+      (void)this->end([this] { close(); });
     }
   }
 

@@ -76,9 +76,10 @@ class SharedWindow : protected CudaWindowStorage, public CudaWindow {
   }
   [[nodiscard]] CommT const& comm() const { return comm_; }
 
-  // let_go() unmaps peers' memory; a derived class calls it in its destructor.
+  // let_go() unmaps peers' memory; a derived class calls it in its destructor. -> whether the
+  // memory can be returned
   template <class F>
-  void end(F const& let_go) noexcept
+  bool end(F const& let_go) noexcept
   {
     try {
       if (std::uncaught_exceptions() == exceptions_) {
@@ -86,11 +87,12 @@ class SharedWindow : protected CudaWindowStorage, public CudaWindow {
         (void)gather_to_host(comm_, last(), char{0});
         let_go();
         (void)gather_to_host(comm_, last(), char{0});
-        return;
+        return true;
       }
     } catch (...) {  // a peer has failed or does not come
     }
     storage.keep();
+    return false;
   }
 
  private:

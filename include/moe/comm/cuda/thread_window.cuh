@@ -4,6 +4,7 @@
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -44,6 +45,13 @@ class CudaWindowSet {
 
   [[nodiscard]] Part const& of(int rank) const { return parts_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] Part& mine(int rank) { return parts_[static_cast<std::size_t>(rank)]; }
+  // Ends the waits of all ranks.
+  void stop() noexcept
+  {
+    for (Part const& part : parts_) {
+      __atomic_store_n(part.memory.stop_word(), 1U, __ATOMIC_RELEASE);
+    }
+  }
   // By each rank, with its part made; the same state.
   void watch(ThreadState& state, int rank)
   {
@@ -108,9 +116,11 @@ class ThreadWindow<Cuda> final : public CudaWindow {
     world_rank = group_->world_rank(rank);
     place(rank, group_->size(), n, options.channels);
   }
-  // No host waits: whoever returns the memory waits for this event.
+  // No host waits: whoever returns the memory waits for this event. A rank that leaves by an
+  // exception ends its peers' waits here, before it lets go of what may wait for the device.
   ~ThreadWindow() override
   {
+    if (std::uncaught_exceptions() > exceptions_) { set_->stop(); }
     cuda_ignore(cudaEventRecord(set_->mine(view.rank).done.get(), last().stream()));
   }
 
@@ -132,9 +142,17 @@ class ThreadWindow<Cuda> final : public CudaWindow {
   // The world's first failure, also where it ended this rank's wait.
   void check() override
   {
+    auto& state = group_->state();
     {
-      std::lock_guard const lock(group_->state().mutex);
-      group_->state().check();
+      std::unique_lock lock(state.mutex);
+      state.check();
+      if (stopped()) {  // by a peer that is leaving: why will be told when it has left
+        state.wake(world_rank).wait_for(lock, deadline(), [&] { return state.failed(); });
+        state.check();
+        state.fail(world_rank,
+                   {"moe::Window::wait", "a rank", "left by an exception", "running", 0, 0, {}});
+        state.check();
+      }
     }
     CudaWindow::check();
   }
@@ -171,6 +189,7 @@ class ThreadWindow<Cuda> final : public CudaWindow {
   std::shared_ptr<ThreadGroup> group_;
   std::shared_ptr<CudaWindowSet> set_;
   bool one_at_a_time_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace moe::detail

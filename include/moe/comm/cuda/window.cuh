@@ -324,6 +324,10 @@ class CudaWindow : public WindowModel<Cuda> {
     }
     exec_ = exec;
   }
+  [[nodiscard]] bool stopped() const
+  {
+    return __atomic_load_n(&memory_.report()->state, __ATOMIC_ACQUIRE) == WindowReport::stopped;
+  }
   // The stream that last used the window, which is kept for this.
   [[nodiscard]] Cuda const& last() const { return exec_; }
   [[nodiscard]] CudaWindowMemory& memory() const { return memory_; }

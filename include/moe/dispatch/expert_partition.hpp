@@ -18,4 +18,12 @@ struct ExpertRange {
   return {first, last - first};
 }
 
+// The rank of expert e.
+[[nodiscard]] MOE_HOST_DEVICE constexpr index_t rank_of_expert(index_t experts,
+                                                               index_t ranks,
+                                                               index_t e)
+{
+  return ((e + 1) * ranks - 1) / experts;
+}
+
 }  // namespace moe

@@ -60,6 +60,9 @@ struct LayerRequirements {
       !NeedsCapacity<DispatcherT> || CapacityT::bounded,
       "moe::Layer: Dropless has no capacity to pad to, use BatchedDispatcher<BatchedSchedule> or a "
       "bounded capacity policy");
+  static_assert(!NeedsCapacity<DispatcherT> || !SharesSlots<CapacityT>,
+                "moe::Layer: with RankCapacity no expert has slots of its own to pad to, use "
+                "BatchedDispatcher<BatchedSchedule>");
   static_assert(
       !FillsExperts<RouterT> || !CapacityT::bounded,
       "moe::Layer: ExpertChoice fills every expert to its own capacity, compose it with Dropless");

@@ -66,9 +66,6 @@ struct LayerRequirements {
   static_assert(
       !FillsExperts<RouterT> || !CapacityT::bounded,
       "moe::Layer: ExpertChoice fills every expert to its own capacity, compose it with Dropless");
-  static_assert(!FillsExperts<RouterT> || !SplitsExperts<DispatcherT>,
-                "moe::Layer: ExpertChoice chooses among the tokens of one rank, compose it with "
-                "SerialDispatcher or BatchedDispatcher");
   static_assert(HasCommunicator<DispatcherT>,
                 "moe::Layer: a dispatcher has communicator(), see moe/dispatch/dispatcher.hpp");
   static_assert(HasSlotLayout<DispatcherT, CapacityT>,

@@ -3,6 +3,9 @@
 // capacity per rank and shared by a rank's experts, the selection bias.
 #include <doctest/doctest.h>
 
+#include <cstring>
+#include <memory_resource>
+
 #include "support/rank_world.hpp"
 
 using moe::Host, moe::Id, moe::index_t, moe::ThreadCommunicator, moe::ThreadWorld, moe::View;
@@ -13,6 +16,28 @@ using namespace moe::test::ranks;
 namespace {
 
 using Router = moe::SoftmaxTopK<2, moe::renormalized>;
+
+// Memory that says expert 0, token 0, slot 0 wherever nothing was written.
+struct Zeros : std::pmr::memory_resource {
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override
+  {
+    void* const p = std::pmr::new_delete_resource()->allocate(bytes, alignment);
+    return std::memset(p, 0, bytes);
+  }
+  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override
+  {
+    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+  }
+  [[nodiscard]] bool do_is_equal(memory_resource const& other) const noexcept override
+  {
+    return this == &other;
+  }
+};
+Host zeroed()
+{
+  static Zeros zeros;
+  return Host({.threads = 1, .resource = &zeros, .products = moe::Products::own});
+}
 
 // Composes the layer around a dispatcher.
 template <class RouterT, class CapacityT>
@@ -45,8 +70,11 @@ std::vector<RankPass<T>> passes_of(MakeT const& make,
       .run([&](ThreadCommunicator const& comm) {
         moe::AllToAllDispatcher const dispatcher(comm);
         auto const r = static_cast<std::size_t>(comm.rank());
-        passes[r]    = run_rank<T>(
-            make(dispatcher), own(), whole, parts[r], dispatcher.experts_here(whole.sizes.experts));
+        passes[r]    = run_rank<T>(make(dispatcher),
+                                zeroed(),
+                                whole,
+                                parts[r],
+                                dispatcher.experts_here(whole.sizes.experts));
       });
   return passes;
 }

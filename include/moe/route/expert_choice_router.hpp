@@ -22,7 +22,7 @@ struct ExpertChoiceKeyRow {
   View<S, 2, ExecT> score;            // (T, E)
   View<std::uint64_t, 1, ExecT> key;  // (E * T)
   View<Id, 1, ExecT> value;           // (E * T) the token, or the pair over ranks
-  index_t stride;                     // 0, or T over ranks
+  index_t stride = 0;                 // T over ranks
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
@@ -71,10 +71,9 @@ struct TakeServedRow {
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
-    bool const goes = in.takes_part(t);
     for (index_t e = team.lane(); e < in.experts; e += team.size()) {
       index_t const p   = e * in.tokens + t;
-      bool const served = goes && served_by(p) < static_cast<std::uint32_t>(in.experts);
+      bool const served = served_by(p) < static_cast<std::uint32_t>(in.experts);
       taken_by(p)       = static_cast<std::uint32_t>(served ? t : in.tokens);
       expert(p)         = static_cast<Id>(e);
     }

@@ -2,7 +2,6 @@
 // The stage: routing -> plan, by stable sorts. Ties and order come from positions alone, so the
 // plan is the same on every space and for any number of threads.
 #include <bit>
-#include <limits>
 
 #include <moe/comm/communicator.hpp>
 #include <moe/core/search.hpp>
@@ -162,7 +161,7 @@ struct LargestLoadRow {
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t) const
   {
-    constexpr index_t most = std::numeric_limits<Id>::max();
+    constexpr index_t most = 0x7fffffff;  // of an Id
     Id hi                  = 0;
     for (Id e = team.lane(); e < groups.experts; e += team.size()) {
       Id const g = groups.group_of(e);

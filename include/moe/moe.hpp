@@ -7,6 +7,7 @@
 #include <moe/expert/shared_expert.hpp>
 #include <moe/layer.hpp>
 #include <moe/plan/drop_policy.hpp>
+#include <moe/plan/rank_capacity.hpp>
 #include <moe/route/balance_loss.hpp>
 #include <moe/route/cosine_gate.hpp>
 #include <moe/route/expert_choice_router.hpp>

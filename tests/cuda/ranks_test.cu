@@ -107,3 +107,14 @@ TEST_CASE("all-gather and reduce-scatter")
   check_ranks<float>(
       moe::Dropless{}, moe::AllGatherExchange{}, moe::EachChoice{}, 1, /*unsummed*/ false);
 }
+
+TEST_CASE("with slots that the experts of one rank of three share")
+{
+  moe::DropByWeight const policy{moe::CeilCapacity{.factor = 0.7}};
+  check_ranks<float>(moe::RankCapacity{policy, 3}, moe::EachChoice{});
+}
+
+TEST_CASE("experts that choose among the tokens of all ranks")
+{
+  check_ranks<float>(moe::ExpertChoice{.factor = 1.5}, moe::EachChoice{});
+}

@@ -25,6 +25,14 @@ auto layer_of(CapacityT capacity, DispatcherT const& dispatcher)
                     moe::SwitchLoss{.coeff = 1e-1}};
 }
 
+// In the place of a capacity policy: experts that choose have their own.
+template <class DispatcherT>
+auto layer_of(moe::ExpertChoice router, DispatcherT const& dispatcher)
+{
+  return moe::Layer{
+      router, moe::Dropless{}, dispatcher, moe::Ffn<moe::SwiGlu>{}, moe::SwitchLoss{.coeff = 1e-1}};
+}
+
 template <class T>
 struct Pass {
   using S = moe::accumulator_t<T>;

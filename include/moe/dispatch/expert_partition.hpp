@@ -42,4 +42,12 @@ namespace detail {
   return detail::part_of(experts_here, chunks, chunk);
 }
 
+// The rank of expert e.
+[[nodiscard]] MOE_HOST_DEVICE constexpr index_t rank_of_expert(index_t experts,
+                                                               index_t ranks,
+                                                               index_t e)
+{
+  return ((e + 1) * ranks - 1) / experts;
+}
+
 }  // namespace moe

@@ -1,6 +1,7 @@
 #pragma once
 // How rows that are here meet the expert kernel: how many calls, and how slots lie.
 #include <moe/plan/routing_plan.hpp>
+#include <moe/plan/slot_groups.hpp>
 
 namespace moe {
 
@@ -41,11 +42,12 @@ struct PaddedSchedule {
   }
 };
 
-// Batched as it suits the capacity policy: ragged without drops, padded with.
+// Batched as it suits the capacity policy: padded where every expert has C slots of its own, else
+// ragged.
 struct AutomaticBatch {
   template <class CapacityT>
   static constexpr SlotLayout layout =
-      CapacityT::bounded ? SlotLayout::padded : SlotLayout::compact;
+      CapacityT::bounded && !SharesSlots<CapacityT> ? SlotLayout::padded : SlotLayout::compact;
 
   template <class ExecT, class Call>
   void for_each_call(ExecT const&, RowGroups<ExecT> const& groups, Call const& call) const

@@ -271,7 +271,12 @@ class LayerPolicies
 
   [[nodiscard]] index_t assignments(Sizes const& sizes, index_t tokens) const
   {
-    return as_stage(router_).assignments(tokens, sizes.experts);
+    if constexpr (HasAssignmentsOfRank<RouterT>) {
+      index_t const ranks = dispatcher_.communicator().size();
+      return router_.assignments(tokens, sizes.experts, ranks);
+    } else {
+      return as_stage(router_).assignments(tokens, sizes.experts);
+    }
   }
   [[nodiscard]] index_t most_slots(Sizes const& sizes, index_t tokens) const
   {

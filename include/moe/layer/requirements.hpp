@@ -60,12 +60,12 @@ struct LayerRequirements {
       !NeedsCapacity<DispatcherT> || CapacityT::bounded,
       "moe::Layer: Dropless has no capacity to pad to, use BatchedDispatcher<BatchedSchedule> or a "
       "bounded capacity policy");
+  static_assert(!NeedsCapacity<DispatcherT> || !SharesSlots<CapacityT>,
+                "moe::Layer: with RankCapacity no expert has slots of its own to pad to, use "
+                "BatchedDispatcher<BatchedSchedule>");
   static_assert(
       !FillsExperts<RouterT> || !CapacityT::bounded,
       "moe::Layer: ExpertChoice fills every expert to its own capacity, compose it with Dropless");
-  static_assert(!FillsExperts<RouterT> || !SplitsExperts<DispatcherT>,
-                "moe::Layer: ExpertChoice chooses among the tokens of one rank, compose it with "
-                "SerialDispatcher or BatchedDispatcher");
   static_assert(HasCommunicator<DispatcherT>,
                 "moe::Layer: a dispatcher has communicator(), see moe/dispatch/dispatcher.hpp");
   static_assert(HasSlotLayout<DispatcherT, CapacityT>,

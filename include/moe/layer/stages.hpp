@@ -30,11 +30,13 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   {
     using S           = accumulator_t<T>;
     auto const comm   = dispatcher_.communicator();
-    auto const input  = routing_input(in, to.sizes.experts, training);
+    auto input        = routing_input(in, to.sizes.experts, training);
+    to.tokens_of_all  = tokens_of_all(exec, comm, to.tokens);
     auto memory       = State::make_masked(exec, in);
     auto const gate_x = detail::masked_rows(exec, in.x, in.mask, memory);
     gate_.forward(exec, params.gate, in.step, gate_x, to.gate, to.logits.view());
-    auto const logits = to.logits.const_view();
+    auto const logits   = to.logits.const_view();
+    input.tokens_of_all = to.tokens_of_all;
     as_stage(router_).route(exec, comm, input, logits, to.routing.view());
 
     Tensor<float, 1, ExecT> row_max(exec, CapacityT::bounded ? in.x.extent(0) : 0);
@@ -190,12 +192,29 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
             in.first_token};
   }
 
-  // K for the losses' normalisation; the mean where it varies.
-  template <class SavedT>
-  static double mean_top_k(SavedT const& saved)
+  // Waits for the device where K varies and there are several ranks: how many tokens an expert
+  // chooses, and so the mean K, depends on it.
+  template <class ExecT, class CommT>
+  static index_t tokens_of_all([[maybe_unused]] ExecT const& exec,
+                               [[maybe_unused]] CommT const& comm,
+                               index_t tokens)
   {
-    if (top_k > 0 || saved.tokens == 0) { return top_k; }
-    return static_cast<double>(saved.routing.expert.extent(0)) / static_cast<double>(saved.tokens);
+    if constexpr (top_k == 0 && !AlwaysAlone<CommT>) {
+      if (comm.size() > 1) {
+        return detail::shape_over_ranks(exec, comm, {.tokens = tokens}, 0).tokens;
+      }
+    }
+    return tokens;
+  }
+
+  // K for the losses' normalisation; the mean over all ranks where it varies.
+  template <class SavedT>
+  [[nodiscard]] double mean_top_k(SavedT const& saved) const
+  {
+    if (top_k > 0 || saved.tokens_of_all == 0) { return top_k; }
+    index_t const all = saved.tokens_of_all;
+    return static_cast<double>(as_stage(router_).assignments(all, saved.sizes.experts)) /
+           static_cast<double>(all);
   }
 };
 

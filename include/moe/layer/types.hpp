@@ -193,7 +193,8 @@ struct RoutedBatch {
 
   typename ModelT::Sizes sizes{};
   index_t tokens = 0, sequences = 0;
-  bool filled = false;  // a forward pass has been here
+  index_t tokens_of_all = 0;      // over all ranks, where K varies
+  bool filled           = false;  // a forward pass has been here
 
   typename GateT::template Saved<T, ExecT> gate;
   Tensor<S, 2, ExecT> logits;       // (T, N)

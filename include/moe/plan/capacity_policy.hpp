@@ -9,8 +9,8 @@
 namespace moe {
 
 struct RoutingShape {
-  index_t tokens  = 0;  // T, over all ranks
-  index_t experts = 0;  // E
+  index_t tokens  = 0;  // T, over all ranks; of this one with PerRank
+  index_t experts = 0;  // E; with RankCapacity P
   index_t top_k   = 0;  // K
 };
 

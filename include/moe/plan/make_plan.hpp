@@ -19,13 +19,13 @@ MOE_HOST_DEVICE inline Id expert_or_nowhere(Id expert, Id experts)
   return expert >= 0 && expert < experts ? expert : experts;
 }
 
-// Order in which assignments claim their slots: (expert, the policy's claim), position by
-// stability. Assignments that go nowhere come after all experts.
-template <class CapacityT, class S, class ExecT>
+// Order in which assignments claim their slots: (group, the policy's claim), position by
+// stability. Assignments that go nowhere come after all groups.
+template <class CapacityT, class S, class ExecT, class GroupsT>
 struct ClaimKeyRow {
   CapacityT capacity;
   TokenAssignments<ExecT> assignments;
-  Id experts;
+  GroupsT groups;
   View<Id const, 1, ExecT> expert;      // (A)
   View<S const, 1, ExecT> weight;       // (A)
   View<float const, 1, ExecT> row_max;  // (T)
@@ -37,37 +37,50 @@ struct ClaimKeyRow {
   {
     index_t const from = assignments.begin(t);
     for (index_t a = from + team.lane(); a < assignments.end(t); a += team.size()) {
-      auto const e = static_cast<std::uint64_t>(expert_or_nowhere(expert(a), experts));
       std::uint64_t const counts = (std::uint64_t{1} << CapacityT::claim_bits) - 1;
       std::uint64_t const claim =
           capacity.claim(static_cast<int>(a - from), static_cast<float>(weight(a)), row_max(t));
-      key(a)   = (e << CapacityT::claim_bits) | (claim & counts);
+      key(a)   = group(a) | (claim & counts);
+      value(a) = static_cast<Id>(a);
+    }
+    if (t + 1 < assignments.tokens) { return; }
+    for (index_t a = assignments.end(t) + team.lane(); a < assignments.count; a += team.size()) {
+      key(a)   = group(a);
       value(a) = static_cast<Id>(a);
     }
   }
+
+ private:
+  [[nodiscard]] MOE_HOST_DEVICE std::uint64_t group(index_t a) const
+  {
+    Id const e = expert_or_nowhere(expert(a), groups.experts);
+    return static_cast<std::uint64_t>(groups.group_of(e)) << CapacityT::claim_bits;
+  }
 };
 
-// A claim is served when fewer than C come before it at its expert.
-template <class CapacityT, class ExecT>
+// A claim is served when fewer than C come before it in its group.
+template <class CapacityT, class ExecT, class GroupsT>
 struct ServeClaimsRow {
   index_t slots;  // C
-  Id experts;
+  GroupsT groups;
   View<std::uint64_t const, 1, ExecT> claim;  // (A) sorted
   View<Id const, 1, ExecT> assignment;        // (A) sorted alike
+  View<Id const, 1, ExecT> expert;            // (A)
   View<std::uint32_t, 1, ExecT> served_by;    // (A) by assignment: expert, E dropped, E + 1 nowhere
 
   template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t e) const
+  MOE_HOST_DEVICE void operator()(G team, index_t g) const
   {
-    auto const from = lower_bound(claim, static_cast<std::uint64_t>(e) << CapacityT::claim_bits);
+    bool const nowhere = g == groups.count;
+    auto const from    = lower_bound(claim, static_cast<std::uint64_t>(g) << CapacityT::claim_bits);
     auto const to =
-        e == experts
-            ? claim.extent(0)
-            : lower_bound(claim, static_cast<std::uint64_t>(e + 1) << CapacityT::claim_bits);
-    index_t const refused = e == experts ? index_t{experts} + 1 : experts;
+        nowhere ? claim.extent(0)
+                : lower_bound(claim, static_cast<std::uint64_t>(g + 1) << CapacityT::claim_bits);
+    index_t const refused = index_t{groups.experts} + (nowhere ? 1 : 0);
     for (index_t i = from + team.lane(); i < to; i += team.size()) {
-      bool const served        = e < experts && i - from < slots;
-      served_by(assignment(i)) = static_cast<std::uint32_t>(served ? e : refused);
+      bool const served = !nowhere && i - from < slots;
+      Id const a        = assignment(i);
+      served_by(a)      = static_cast<std::uint32_t>(served ? groups.taker(g, expert, a) : refused);
     }
   }
 };
@@ -139,21 +152,41 @@ struct FillPlanRow {
   }
 };
 
-template <class ExecT>
-struct MaxOfRow {
-  View<Id const, 1, ExecT> x;
-  View<Id, 1, ExecT> out;
+// The largest load of a group of experts, which are neighbours.
+template <class ExecT, class GroupsT>
+struct LargestLoadRow {
+  GroupsT groups;
+  View<Id const, 1, ExecT> load;  // (E)
+  View<Id, 1, ExecT> out;         // (1)
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t) const
   {
-    Id hi = 0;
-    for (index_t i = team.lane(); i < x.extent(0); i += team.size()) {
-      hi = x(i) > hi ? x(i) : hi;
+    constexpr index_t most = 0x7fffffff;  // of an Id
+    Id hi                  = 0;
+    for (Id e = team.lane(); e < groups.experts; e += team.size()) {
+      Id const g = groups.group_of(e);
+      if (e > 0 && groups.group_of(e - 1) == g) { continue; }
+      index_t all = 0;
+      for (Id i = e; i < groups.experts && groups.group_of(i) == g; ++i) {
+        all += load(i);
+      }
+      hi = all <= hi ? hi : static_cast<Id>(all < most ? all : most);
     }
     hi = team.max(hi);
     if (team.lane() == 0) { out(0) = hi; }
   }
 };
+
+// Waits for the device.
+template <class ExecT, class GroupsT>
+Id largest_load(ExecT const& exec, GroupsT const& groups, View<Id const, 1, ExecT> load)
+{
+  Tensor<Id, 1, ExecT> largest(exec, 1);
+  Id max_load = 0;
+  exec.for_each_row(1, LargestLoadRow<ExecT, GroupsT>{groups, load, largest.view()});
+  exec.copy_to_host(&max_load, largest.view().data_handle(), sizeof(Id));
+  return max_load;
+}
 
 template <class ExecT>
 struct BatchSizeRow {
@@ -210,8 +243,9 @@ index_t slots_bound(CapacityT const& capacity,
 }
 
 // Fills `plan`, made for these sizes, of this rank's assignments. C is counted over all tokens, and
-// assignments claim slots over all ranks, in the order of ranks. `row_max` (T) is the largest score
-// of each token, and may be empty for a policy that is not bounded.
+// assignments claim slots over all ranks, in the order of ranks; of this rank alone with PerRank.
+// `row_max` (T) is the largest score of each token, and may be empty for a policy that is not
+// bounded.
 template <class ExecT, class CommT, CapacityPolicy CapacityT, class S>
 void make_plan(ExecT const& exec,
                CommT const& comm,
@@ -226,59 +260,70 @@ void make_plan(ExecT const& exec,
   auto const E           = static_cast<Id>(plan.kept_per_expert.extent(0));
   auto const expert      = routing.expert.const_view();
 
+  // Loads are the one thing that is counted over all ranks whatever the policy.
+  [[maybe_unused]] auto const groups = detail::slot_groups(capacity, E, comm.size());
+  [[maybe_unused]] Id max_load       = 0;
   histogram(exec, expert, plan.tokens_per_expert.view());
+  if constexpr (CapacityT::bounded && CountsPerRank<CapacityT>) {
+    if (capacity.needs_loads()) {
+      max_load = detail::largest_load(exec, groups, plan.tokens_per_expert.const_view());
+    }
+  }
   comm.all_reduce_sum(exec, plan.tokens_per_expert.view());
 
   index_t slots = 0;
   Tensor<std::uint32_t, 1, ExecT> served_by(exec, A), served_sorted(exec, A);
   Tensor<Id, 1, ExecT> assignment(exec, A), assignment_sorted(exec, A);
   if constexpr (CapacityT::bounded) {
-    Id max_load = 0;
-    if (capacity
-            .needs_loads()) {  // waits for the device: C depends on the loads (Tutel, factor <= 0)
-      Tensor<Id, 1, ExecT> largest(exec, 1);
-      exec.for_each_row(
-          1, detail::MaxOfRow<ExecT>{plan.tokens_per_expert.const_view(), largest.view()});
-      exec.copy_to_host(&max_load, largest.view().data_handle(), sizeof(Id));
+    constexpr bool over_ranks = !AlwaysAlone<CommT> && !CountsPerRank<CapacityT>;
+    if constexpr (!CountsPerRank<CapacityT>) {
+      if (capacity.needs_loads()) {  // C depends on the loads (Tutel, factor <= 0)
+        max_load = detail::largest_load(exec, groups, plan.tokens_per_expert.const_view());
+      }
     }
-    if constexpr (!AlwaysAlone<CommT>) {
+    if constexpr (over_ranks) {
       if (comm.size() > 1) { shape = detail::shape_over_ranks(exec, comm, shape, A); }
     }
-    slots = capacity.slots(shape, max_load);
+    shape.experts = groups.count;
+    slots         = capacity.slots(shape, max_load);
+    using GroupsT = std::remove_const_t<decltype(groups)>;
     Tensor<std::uint64_t, 1, ExecT> claim(exec, A), claim_sorted(exec, A);
     exec.for_each_row(assignments.tokens,
-                      detail::ClaimKeyRow<CapacityT, S, ExecT>{capacity,
-                                                               assignments,
-                                                               E,
-                                                               expert,
-                                                               routing.weight.const_view(),
-                                                               row_max,
-                                                               claim.view(),
-                                                               assignment.view()});
+                      detail::ClaimKeyRow<CapacityT, S, ExecT, GroupsT>{capacity,
+                                                                        assignments,
+                                                                        groups,
+                                                                        expert,
+                                                                        routing.weight.const_view(),
+                                                                        row_max,
+                                                                        claim.view(),
+                                                                        assignment.view()});
     sort_pairs(exec,
-               CapacityT::claim_bits + detail::bits_for(E),
+               CapacityT::claim_bits + detail::bits_for(groups.count),
                claim.view(),
                assignment.view(),
                claim_sorted.view(),
                assignment_sorted.view());
-    if constexpr (!AlwaysAlone<CommT>) {
+    if constexpr (over_ranks) {
       if (comm.size() > 1) {
         detail::serve_over_ranks<CapacityT::claim_bits>(exec,
                                                         comm,
-                                                        E,
+                                                        groups,
                                                         slots,
                                                         claim_sorted.const_view(),
                                                         assignment_sorted.const_view(),
+                                                        expert,
                                                         served_by.view());
       }
     }
-    if (comm.size() == 1) {
-      exec.for_each_row(E + 1,
-                        detail::ServeClaimsRow<CapacityT, ExecT>{slots,
-                                                                 E,
-                                                                 claim_sorted.const_view(),
-                                                                 assignment_sorted.const_view(),
-                                                                 served_by.view()});
+    if (!over_ranks || comm.size() == 1) {
+      exec.for_each_row(
+          groups.count + 1,
+          detail::ServeClaimsRow<CapacityT, ExecT, GroupsT>{slots,
+                                                            groups,
+                                                            claim_sorted.const_view(),
+                                                            assignment_sorted.const_view(),
+                                                            expert,
+                                                            served_by.view()});
     }
   } else {
     exec.for_each_row(A, detail::ServeAllRow<ExecT>{E, expert, served_by.view()});

@@ -2,13 +2,14 @@
 // Which claims are served where the ranks' tokens compete for one expert's C slots: those that one
 // process with all tokens, rank after rank, would serve. Every rank looks for the key of the last
 // claim that is served, digit by digit (radix select); only counts travel, (E, 256) for each of
-// ceil(claim_bits / 8) digits and one of ties.
+// ceil(claim_bits / 8) digits and one of ties. Where experts share slots, read group for expert.
 #include <limits>
 
 #include <moe/comm/communicator.hpp>
 #include <moe/core/search.hpp>
 #include <moe/core/tensor.hpp>
 #include <moe/exec/execution_space.hpp>
+#include <moe/plan/slot_groups.hpp>
 
 namespace moe::detail {
 
@@ -114,49 +115,55 @@ struct CountTiesRow {
 };
 
 // Served are the keys before the threshold's, and of that key the first `left` over the ranks.
-template <int Bits, class ExecT>
+template <int Bits, class ExecT, class GroupsT>
 struct ServeOverRanksRow {
   ClaimsOfExpert<Bits, ExecT> claims;
   ClaimThreshold<ExecT> threshold;
   View<Id const, 1, ExecT> ties;  // (P * E)
-  index_t experts, rank;
+  GroupsT groups;
+  index_t rank;
   View<Id const, 1, ExecT> assignment;      // (A) sorted as the claims
+  View<Id const, 1, ExecT> expert;          // (A)
   View<std::uint32_t, 1, ExecT> served_by;  // (A) by assignment: expert, E dropped, E + 1 nowhere
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t e) const
   {
+    index_t const last = groups.count;
     index_t const from = claims.before(e, 0);
-    index_t const to   = e == experts ? claims.claim.extent(0) : claims.before(e + 1, 0);
+    index_t const to   = e == last ? claims.claim.extent(0) : claims.before(e + 1, 0);
     index_t served     = from;
-    if (e < experts && threshold.left(e) == ClaimThreshold<ExecT>::all) {
+    if (e < last && threshold.left(e) == ClaimThreshold<ExecT>::all) {
       served = to;
-    } else if (e < experts) {
+    } else if (e < last) {
       index_t left = threshold.left(e);
       for (index_t r = 0; r < rank; ++r) {
-        left -= ties(r * experts + e);
+        left -= ties(r * last + e);
       }
-      index_t const own = ties(rank * experts + e);
+      index_t const own = ties(rank * last + e);
       served            = claims.before(e, threshold.key(e));
       served += left < 0 ? 0 : left < own ? left : own;
     }
-    index_t const refused = e == experts ? experts + 1 : experts;
+    index_t const refused = groups.experts + (e == last ? 1 : 0);
     for (index_t i = from + team.lane(); i < to; i += team.size()) {
-      served_by(assignment(i)) = static_cast<std::uint32_t>(i < served ? e : refused);
+      Id const a   = assignment(i);
+      served_by(a) = static_cast<std::uint32_t>(i < served ? groups.taker(e, expert, a) : refused);
     }
   }
 };
 
-// served_by (A) of the claims of this rank, where every expert has `slots` = C for all ranks.
-template <int Bits, class ExecT, class CommT>
+// served_by (A) of the claims of this rank, where every group has `slots` = C for all ranks.
+template <int Bits, class ExecT, class CommT, class GroupsT>
 void serve_over_ranks(ExecT const& exec,
                       CommT const& comm,
-                      index_t experts,
+                      GroupsT const& groups,
                       index_t slots,
                       View<std::uint64_t const, 1, ExecT> claim,
                       View<Id const, 1, ExecT> assignment,
+                      View<Id const, 1, ExecT> expert,
                       View<std::uint32_t, 1, ExecT> served_by)
 {
+  index_t const experts = groups.count;
   Tensor<std::uint64_t, 1, ExecT> key(exec, experts);
   Tensor<Id, 1, ExecT> left(exec, experts), count(exec, experts * claim_digits_all),
       ties(exec, experts * comm.size());
@@ -176,10 +183,15 @@ void serve_over_ranks(ExecT const& exec,
       ties.extent(0),
       CountTiesRow<Bits, ExecT>{claims, threshold, experts, comm.rank(), ties.view()});
   comm.all_reduce_sum(exec, ties.view());
-  exec.for_each_row(
-      experts + 1,
-      ServeOverRanksRow<Bits, ExecT>{
-          claims, threshold, ties.const_view(), experts, comm.rank(), assignment, served_by});
+  exec.for_each_row(experts + 1,
+                    ServeOverRanksRow<Bits, ExecT, GroupsT>{claims,
+                                                            threshold,
+                                                            ties.const_view(),
+                                                            groups,
+                                                            comm.rank(),
+                                                            assignment,
+                                                            expert,
+                                                            served_by});
 }
 
 }  // namespace moe::detail

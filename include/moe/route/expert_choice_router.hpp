@@ -1,11 +1,12 @@
 #pragma once
-// Expert choice: each expert takes its tokens, instead of each token its experts.
+// Expert choice: each expert takes its tokens, of all ranks, instead of each token its experts.
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <string>
 
 #include <moe/core/search.hpp>
+#include <moe/plan/serve_over_ranks.hpp>
 #include <moe/route/route.hpp>
 #include <moe/route/row_math.hpp>
 
@@ -20,7 +21,8 @@ struct ExpertChoiceKeyRow {
   View<S const, 2, ExecT> logits;     // (T, E)
   View<S, 2, ExecT> score;            // (T, E)
   View<std::uint64_t, 1, ExecT> key;  // (E * T)
-  View<Id, 1, ExecT> token;           // (E * T)
+  View<Id, 1, ExecT> value;           // (E * T) the token, or the pair over ranks
+  index_t stride = 0;                 // T over ranks
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
@@ -34,7 +36,7 @@ struct ExpertChoiceKeyRow {
       auto const bits          = bit_cast<std::uint32_t>(static_cast<float>(score(t, e)));
       std::uint32_t const rank = goes ? 0x7fffffffu - bits : 0xffffffffu;
       key(e * in.tokens + t)   = (static_cast<std::uint64_t>(e) << 32) | rank;
-      token(e * in.tokens + t) = static_cast<Id>(t);
+      value(e * in.tokens + t) = static_cast<Id>(e * stride + t);
     }
   }
 };
@@ -58,6 +60,26 @@ struct TakeFirstRow {
   }
 };
 
+// The pairs that were served over all ranks, keyed by token; others come after all tokens.
+template <class S, class ExecT>
+struct TakeServedRow {
+  RoutingInput<S, ExecT> in;
+  View<std::uint32_t const, 1, ExecT> served_by;  // (E * T) expert, or E
+  View<std::uint32_t, 1, ExecT> taken_by;         // (E * T)
+  View<Id, 1, ExecT> expert;                      // (E * T)
+
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t t) const
+  {
+    for (index_t e = team.lane(); e < in.experts; e += team.size()) {
+      index_t const p   = e * in.tokens + t;
+      bool const served = served_by(p) < static_cast<std::uint32_t>(in.experts);
+      taken_by(p)       = static_cast<std::uint32_t>(served ? t : in.tokens);
+      expert(p)         = static_cast<Id>(e);
+    }
+  }
+};
+
 template <class S, class ExecT>
 struct ExpertChoiceFillRow {
   RoutingInput<S, ExecT> in;
@@ -66,16 +88,15 @@ struct ExpertChoiceFillRow {
   View<Id const, 1, ExecT> expert;               // (A)
   RoutingView<S, ExecT> routing;
 
-  // One row per token, and one more that closes the offsets.
+  // One row per token, and one more that closes the offsets: what follows is of no token.
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
   {
     index_t const from = first_of(t), to = first_of(t + 1);
     if (team.lane() == 0) { routing.offsets(t) = static_cast<Id>(from); }
-    if (t == in.tokens) { return; }
-    bool const goes = in.takes_part(t);
+    bool const goes = t < in.tokens && in.takes_part(t);
     for (index_t a = from + team.lane(); a < to; a += team.size()) {
-      routing.token(a)  = static_cast<Id>(t);
+      routing.token(a)  = static_cast<Id>(t < in.tokens ? t : 0);
       routing.expert(a) = goes ? expert(a) : no_expert;
       routing.weight(a) = goes ? score(t, expert(a)) : S{0};
     }
@@ -123,7 +144,8 @@ struct ExpertChoiceBackwardRow {
 
 // Each expert takes the C = ceil(factor * T / E) tokens with the largest softmax score in its
 // column, compared as float, ties to the smaller token; a token gets as many experts as took it
-// (Zhou et al. 2022). Masked tokens are taken by nobody, but count in T.
+// (Zhou et al. 2022). Masked tokens are taken by nobody, but count in T. Over ranks, T and the
+// tokens to choose from are those of all ranks, and any E * T assignments may fall to one rank.
 // Perfectly balanced without a loss, but not causal: whether an expert takes a token depends on
 // later ones.
 struct ExpertChoice {
@@ -141,6 +163,11 @@ struct ExpertChoice {
   {
     return tokens == 0 ? 0 : experts * slots(tokens, experts);
   }
+  [[nodiscard]] index_t assignments(index_t tokens, index_t experts, index_t ranks) const
+  {
+    return ranks == 1 ? assignments(tokens, experts)
+                      : checked_mul("moe::ExpertChoice", "tokens x experts", tokens, experts);
+  }
   void check(Check const& check, index_t) const
   {
     check.that(
@@ -149,28 +176,47 @@ struct ExpertChoice {
 
   template <class ExecT, class CommT, class S>
   void route(ExecT const& exec,
-             CommT const&,
+             CommT const& comm,
              RoutingInput<S, ExecT> const& in,
              View<S const, 2, ExecT> logits,
              RoutingView<S, ExecT> routing) const
   {
-    index_t const T = in.tokens, E = in.experts, C = slots(T, E);
+    index_t const T = in.tokens, E = in.experts, A = routing.expert.extent(0);
     index_t const pairs = checked_mul("moe::ExpertChoice", "tokens x experts", T, E);
     Tensor<S, 2, ExecT> score(exec, T, E);
     Tensor<std::uint64_t, 1, ExecT> key(exec, pairs), key_sorted(exec, pairs);
-    Tensor<Id, 1, ExecT> token(exec, pairs), token_sorted(exec, pairs);
-    Tensor<std::uint32_t, 1, ExecT> taken_by(exec, E * C), by_sorted(exec, E * C);
-    Tensor<Id, 1, ExecT> expert(exec, E * C), expert_sorted(exec, E * C);
+    Tensor<Id, 1, ExecT> value(exec, pairs), value_sorted(exec, pairs);
+    Tensor<std::uint32_t, 1, ExecT> taken_by(exec, A), by_sorted(exec, A);
+    Tensor<Id, 1, ExecT> expert(exec, A), expert_sorted(exec, A);
 
     exec.for_each_row(
         T,
-        detail::ExpertChoiceKeyRow<S, ExecT>{in, logits, score.view(), key.view(), token.view()});
+        detail::ExpertChoiceKeyRow<S, ExecT>{
+            in, logits, score.view(), key.view(), value.view(), comm.size() == 1 ? 0 : T});
     sort_pairs(
-        exec, 32 + bits(E), key.view(), token.view(), key_sorted.view(), token_sorted.view());
-    if (T > 0) {
-      exec.for_each_row(E,
-                        detail::TakeFirstRow<S, ExecT>{
-                            in, C, token_sorted.const_view(), taken_by.view(), expert.view()});
+        exec, 32 + bits(E), key.view(), value.view(), key_sorted.view(), value_sorted.view());
+    if (comm.size() == 1 && T > 0) {
+      exec.for_each_row(
+          E,
+          detail::TakeFirstRow<S, ExecT>{
+              in, slots(T, E), value_sorted.const_view(), taken_by.view(), expert.view()});
+    }
+    if constexpr (!AlwaysAlone<CommT>) {
+      if (comm.size() > 1) {
+        index_t const all = in.tokens_of_all < 0 ? T : in.tokens_of_all;
+        Tensor<std::uint32_t, 1, ExecT> served_by(exec, pairs);
+        detail::serve_over_ranks<32>(exec,
+                                     comm,
+                                     detail::SlotsOfExpert{static_cast<Id>(E)},
+                                     slots(all, E),
+                                     key_sorted.const_view(),
+                                     value_sorted.const_view(),
+                                     View<Id const, 1, ExecT>{},
+                                     served_by.view());
+        exec.for_each_row(T,
+                          detail::TakeServedRow<S, ExecT>{
+                              in, served_by.const_view(), taken_by.view(), expert.view()});
+      }
     }
     // Experts ascend within a token, since the second sort is stable.
     sort_pairs(

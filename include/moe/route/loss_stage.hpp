@@ -44,6 +44,10 @@ struct LoadKeyRow {
       bool const counts = expert(a) >= 0 && (!first_only || a == from);
       key(a)            = counts ? static_cast<Id>(b * experts + expert(a)) : -1;
     }
+    if (t + 1 < assignments.tokens) { return; }
+    for (index_t a = assignments.end(t) + team.lane(); a < assignments.count; a += team.size()) {
+      key(a) = -1;
+    }
   }
 };
 

@@ -9,6 +9,8 @@ namespace moe {
 
 // A router over the whole (T, N) of logits:
 //   assignments(tokens, experts)   A, known to the host
+//   assignments(tokens, experts, ranks)   optional: the most that may fall to these tokens of one
+//                                  of several ranks; what is too many goes nowhere
 //   route(exec, comm, in, logits, routing)                          fills the routing
 //   route_backward(exec, in, logits, routing, d_weight, d_logits)   d_logits (T, N) += ...
 template <class R>
@@ -17,6 +19,11 @@ concept NamesStage = R::stage_level;
 template <class R>
 concept HasAssignments = requires(R const r, index_t n) {
   { r.assignments(n, n) } -> std::same_as<index_t>;
+};
+
+template <class R>
+concept HasAssignmentsOfRank = requires(R const r, index_t n) {
+  { r.assignments(n, n, n) } -> std::same_as<index_t>;
 };
 
 template <class R, class ExecT, class S>

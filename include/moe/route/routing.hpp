@@ -8,7 +8,8 @@ namespace moe {
 inline constexpr Id no_expert = -1;  // an assignment that goes nowhere: masked, or given as -1
 
 // Which assignments belong to which token: K each (assignment a = t * K + k), or, where the number
-// varies (expert choice), those in [offsets(t), offsets(t + 1)).
+// varies (expert choice), those in [offsets(t), offsets(t + 1)). Where their number is known to the
+// device alone, A is a bound: what follows offsets(T) is of no token and goes nowhere.
 template <class ExecT>
 struct TokenAssignments {
   index_t tokens = 0;                // T
@@ -96,7 +97,8 @@ struct RoutingInput {
   View<StepState const, 1, ExecT> step{};     // (1)
   View<Id const, 2, ExecT> given_expert{};    // (T, K)
   View<S const, 2, ExecT> given_weight{};     // (T, K)
-  index_t first_token = 0;                    // global index of this rank's token 0
+  index_t first_token   = 0;                  // global index of this rank's token 0
+  index_t tokens_of_all = -1;  // T over all ranks, told to routers whose K varies; -1: T
 
   // Only where the space computes.
   [[nodiscard]] MOE_HOST_DEVICE bool takes_part(index_t t) const

@@ -126,10 +126,10 @@ void Corpus::append(Windows& to, std::string const& piece, std::size_t at) const
   ++to.count;
 }
 
-Windows Corpus::batch(std::uint64_t seed, index_t step, index_t count) const
+Windows Corpus::batch(std::uint64_t seed, index_t step, index_t count, index_t first) const
 {
   Windows windows{.count = 0, .context = context_, .token = {}, .target = {}};
-  for (index_t i = 0; i < count; ++i) {
+  for (index_t i = first; i < first + count; ++i) {
     auto const at   = static_cast<std::uint64_t>(step);
     auto const bits = moe::philox4x32(
         {{static_cast<std::uint32_t>(at),

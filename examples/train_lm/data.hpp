@@ -27,8 +27,11 @@ class Corpus {
   [[nodiscard]] static Corpus read(std::vector<std::string> const& named, index_t context);
   Corpus(std::string text, index_t context);
 
-  // What step `step` trains on: windows that are a function of (seed, step).
-  [[nodiscard]] Windows batch(std::uint64_t seed, index_t step, index_t count) const;
+  // Of what step `step` trains on, windows [first, first + count), each a function of (seed, step).
+  [[nodiscard]] Windows batch(std::uint64_t seed,
+                              index_t step,
+                              index_t count,
+                              index_t first = 0) const;
   // Validation windows, side by side, at most `bytes` in all, spread evenly.
   [[nodiscard]] Windows validation(index_t bytes) const;
 

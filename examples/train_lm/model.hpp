@@ -7,8 +7,8 @@
 
 #include "cross_entropy.hpp"
 #include "model_memory.hpp"
-#include "moe_block.hpp"
 #include "norm.hpp"
+#include "ranks.hpp"
 #include "rope.hpp"
 
 namespace train_lm {
@@ -30,7 +30,8 @@ struct AddRow {
   }
 };
 
-// Knows shapes and policies; parameters and activations are the caller's.
+// Knows shapes and policies; parameters and activations are the caller's. Over ranks each works on
+// its part of the batch, and what differs is in `ranks` and in the blocks that it makes.
 template <class ExecT>
 class Model {
  public:
@@ -38,29 +39,48 @@ class Model {
   using ConstParams = ModelParams<float const, ExecT>;
   using Tokens      = View<Id const, 1, ExecT>;  // (T)
 
-  Model(ExecT const& exec, Options const& o)
+  Model(ExecT const& exec, Options const& o, Ranks<ExecT> const& ranks)
       : exec_{exec},
         heads_{o.heads},
         rope_{make_rope_table<float>(exec, o.context, o.hidden / o.heads)}
   {
+    auto const part = ranks.part_of(o.batch);
     for (index_t l = 0; l < o.layers; ++l) {
-      blocks_.push_back(make_moe_block(exec,
-                                       o,
-                                       {.hidden     = o.hidden,
-                                        .experts    = o.expert_count,
-                                        .ffn        = o.ffn,
-                                        .shared_ffn = o.shared_ffn,
-                                        .sequences  = o.batch,
-                                        .context    = o.context,
-                                        .number     = l,
-                                        .seed       = static_cast<std::uint64_t>(o.seed)}));
+      blocks_.push_back(ranks.make_block(exec,
+                                         o,
+                                         {.hidden      = o.hidden,
+                                          .experts     = o.expert_count,
+                                          .ffn         = o.ffn,
+                                          .shared_ffn  = o.shared_ffn,
+                                          .sequences   = part.count,
+                                          .context     = o.context,
+                                          .first_token = part.first * o.context,
+                                          .number      = l,
+                                          .seed        = static_cast<std::uint64_t>(o.seed)}));
     }
-    sizes_ = {.hidden = o.hidden, .layers = o.layers, .moe = blocks_[0]->parameter_count()};
+    sizes_ = {.hidden = o.hidden, .layers = o.layers, .moe = blocks_[0]->pieces().here};
   }
 
   [[nodiscard]] auto make_params() const
   {
     return moe::OwnedParams<ModelParams, float, ModelSizes, ExecT>(exec_, sizes_);
+  }
+  [[nodiscard]] Pieces pieces() const
+  {
+    auto const block = blocks_[0]->pieces();  // they are alike
+    auto all_sizes   = sizes_;
+    all_sizes.moe    = block.whole;
+    Layout<Params, ExecT> const here(sizes_), whole(all_sizes);
+    auto const &mine = here.views(), &all = whole.views();
+    Pieces p{.list = {}, .here = here.size(), .whole = whole.size()};
+    add_on_all(p.list, spans(here, mine), spans(whole, all));
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      for (Piece const& piece : block.list) {
+        p.list.push_back(
+            piece.moved(here.offset(mine.blocks[l].moe), whole.offset(all.blocks[l].moe)));
+      }
+    }
+    return p;
   }
   void initialize(Params const& params, std::uint64_t seed) const
   {
@@ -105,14 +125,14 @@ class Model {
     linear(a.final_in, p.embedding, Result::overwrite, a.logits);
   }
 
-  // a.loss (T) of the targets; a.logits become the gradient of their mean.
-  void objective(Tokens target, Activations<ExecT>& a) const
+  // a.loss (T) of the targets; a.logits become the gradient of the whole batch's mean.
+  void objective(Tokens target, Activations<ExecT>& a, index_t batch_tokens) const
   {
-    cross_entropy(exec_, a.logits.view(), target, a.loss.view());
+    cross_entropy(exec_, a.logits.view(), target, a.loss.view(), batch_tokens);
   }
 
-  // grads += the gradient of mean(a.loss) and of the balancing losses. a.dx is the gradient of the
-  // residual stream, to which each branch adds its part.
+  // grads += the gradient of mean(a.loss) and of the balancing losses; over ranks, this one's part
+  // of it. a.dx is the gradient of the residual stream, to which each branch adds its part.
   void backward(ConstParams const& p,
                 Tokens token,
                 Activations<ExecT>& a,
@@ -140,6 +160,16 @@ class Model {
           b.x, w.attention_norm, b.attention_scale, d_branch, a.dx, g.attention_norm, scratch);
     }
     embed_backward(exec_, token, a.dx.const_view(), grads.embedding);
+  }
+  // Once per step: the ranks' parts of the gradient of what all of them have, added up.
+  void all_reduce_gradients(Ranks<ExecT> const& ranks, Params const& grads) const
+  {
+    grads.for_each([&](char const*, auto const& view, moe::Init) {
+      ranks.sum(exec_, View<float, 1, ExecT>(view.data_handle(), view.size()));
+    });
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      blocks_[l]->all_reduce_gradients(exec_, grads.blocks[l].moe);
+    }
   }
 
  private:

@@ -13,7 +13,7 @@ namespace train_lm {
 struct ModelSizes {
   index_t hidden = 0;  // D
   index_t layers = 0;
-  index_t moe    = 0;  // elements of one block's experts, gate and shared expert
+  index_t moe    = 0;  // elements of one block's experts, gate and shared expert, at one rank
 };
 
 // Views of all parameters, or of all gradients.

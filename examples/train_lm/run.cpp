@@ -181,6 +181,9 @@ int run_rank(ExecT const& exec, Ranks<ExecT> const& ranks, Options const& o, Che
   }
 
   if (!o.eval_only) { train(trainer, corpus, o, speaks, log); }
+  if (!trainer.ranks_agree()) {
+    throw std::runtime_error("what every rank has of the parameters is no longer the same");
+  }
   if (!o.save.empty()) {
     auto const checkpoint = trainer.save(corpus);
     if (speaks) {

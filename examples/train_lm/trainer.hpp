@@ -3,6 +3,7 @@
 // it, which call the same functions in the same order.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "adamw.hpp"
@@ -130,6 +131,23 @@ class Trainer {
     auto const found = std::ranges::upper_bound(until, draw * until.back());
     return static_cast<unsigned char>(
         std::min<std::ptrdiff_t>(found - until.begin(), vocabulary - 1));
+  }
+
+  // Whether the parameters that every rank has are the same on all of them, to the bit.
+  [[nodiscard]] bool ranks_agree()
+  {
+    auto const first = gathered(params_.flat());
+    auto const mine  = download(params_.flat());
+    float differing  = 0;
+    for (Piece const& p : pieces_.list) {
+      bool const same =
+          !p.on_all || std::memcmp(first.data() + p.whole, mine.data() + p.here, bytes_of(p)) == 0;
+      differing += same ? 0.f : 1.f;
+    }
+    Tensor<float, 1, ExecT> of_all(exec_, 1);
+    exec_.copy_from_host(of_all.view().data_handle(), &differing, sizeof differing);
+    ranks_.sum(exec_, of_all.view());
+    return download(of_all.const_view())[0] == 0;
   }
 
   // Everything that a run needs to go on with the same bits.

@@ -19,7 +19,7 @@ class RanksOver final : public Ranks<ExecT> {
   void sum(ExecT const& exec, View<double, 1, ExecT> x) const override { add_up(exec, x); }
   void wait(ExecT const& exec) const override
   {
-    if constexpr (requires { comm_.wait(exec); }) { comm_.wait(exec); }
+    if constexpr (requires { comm_.wait(exec); }) { comm_.wait(exec); }  // NCCL's
   }
 
   // The default policies, but for the dispatcher.

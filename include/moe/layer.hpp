@@ -10,14 +10,15 @@
 
 namespace moe {
 
-// After the expert come, in any order: a gate (LinearGate unless given), a shared expert, losses.
+// After the expert come, in any order: a gate (LinearGate unless given), a shared expert, losses,
+// ReproducibleReduction.
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
 class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>,
               detail::LayerCalls {
   using Stages = LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
-  using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::direct_backward_data,
-      Stages::direct_backward_weights, Stages::make_addend, Stages::measure, Stages::route,
-      Stages::route_backward, Stages::share;
+  using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::count_blocks,
+      Stages::direct_backward_data, Stages::direct_backward_weights, Stages::make_addend,
+      Stages::measure, Stages::route, Stages::route_backward, Stages::share;
   using Stages::dispatcher_;
 
  public:
@@ -38,16 +39,18 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
   // y (T, D) = layer(x (T, D)). Fills `saved` for one backward; it was made for these sizes.
   template <ExecutionSpace ExecT, Element T>
-  void forward(ExecT const& exec,
+  void forward(ExecT const& space,
                std::type_identity_t<Params<T const, ExecT>> const& params,
                std::type_identity_t<Input<T, ExecT>> const& in,
                View<T, 2, ExecT> y,
                std::type_identity_t<Saved<T, ExecT>>& saved) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    auto const exec = Stages::on(space);
     exec.enter("moe::Layer::forward");
     check_forward(exec, in, params, y, "moe::Layer::forward", &saved);
     Stages::template compare_calls<T>(exec, "moe::Layer::forward", saved.sizes);
+    count_blocks(exec, "moe::Layer::forward", saved);
     auto addend = make_addend(exec, in.x);
 
     saved.filled = false;
@@ -63,7 +66,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   // the objective that the losses are part of: their gradients are included, times the loss scale.
   // With GivenRouting, d_given_weight (T, K) receives the weights' gradient.
   template <ExecutionSpace ExecT, Element T, Element G>
-  void backward(ExecT const& exec,
+  void backward(ExecT const& space,
                 std::type_identity_t<Params<T const, ExecT>> const& params,
                 std::type_identity_t<Saved<T, ExecT>> const& saved,
                 std::type_identity_t<Input<T, ExecT>> const& in,
@@ -73,6 +76,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    auto const exec = Stages::on(space);
     exec.enter("moe::Layer::backward");
     check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved, in);  // all memory, before any write
@@ -92,11 +96,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
   // Where experts are spread over ranks: sums over the ranks what each has of the gradients of gate
   // and shared expert, once per step, after the last micro-batch. The experts' own are complete.
-  // Collective; the same bits on every rank, and again with the same number of ranks.
+  // Collective; the same bits on every rank, and again with the same number of ranks. With
+  // ReproducibleReduction backward has done so already, and this does nothing.
   template <ExecutionSpace ExecT, Element G>
   void all_reduce_gradients(ExecT const& exec, Params<G, ExecT> const& grads) const
   {
     exec.enter("moe::Layer::all_reduce_gradients");
+    if constexpr (Stages::reproducible) { return; }
     auto const sum = [&](char const*, auto const& view, auto const&) {
       if (view.empty()) { return; }
       dispatcher_.communicator().all_reduce_sum(exec,
@@ -108,12 +114,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
   // y (T, D) = layer(x), without noise, keeping nothing.
   template <ExecutionSpace ExecT, Element T>
-  void evaluate(ExecT const& exec,
+  void evaluate(ExecT const& space,
                 std::type_identity_t<Params<T const, ExecT>> const& params,
                 std::type_identity_t<Input<T, ExecT>> const& in,
                 View<T, 2, ExecT> y) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    auto const exec = Stages::on(space);
     exec.enter("moe::Layer::evaluate");
     check_forward(exec, in, params, y, "moe::Layer::evaluate");
     auto const sizes = Stages::here(params.layout());

@@ -20,7 +20,7 @@ struct BlockCounts {
 
 namespace detail {
 
-[[nodiscard]] constexpr index_t blocks_of(index_t tokens, index_t block)
+[[nodiscard]] constexpr index_t token_blocks(index_t tokens, index_t block)
 {
   return tokens / block + (tokens % block > 0 ? 1 : 0);
 }
@@ -94,7 +94,7 @@ struct FoldRowsRow {
 template <class ExecT, class S>
 void fold_rows(ExecT const& exec, S const* rows, index_t count, index_t columns, S* sum)
 {
-  exec.for_each_row(blocks_of(columns, fold_columns), FoldRowsRow<S>{rows, count, columns, sum});
+  exec.for_each_row(token_blocks(columns, fold_columns), FoldRowsRow<S>{rows, count, columns, sum});
 }
 
 }  // namespace detail
@@ -111,7 +111,7 @@ template <class ExecT, class CommT>
   Check const check{operation, comm.rank()};
   check.at_least("block", block, 1);
   check.at_least("tokens", tokens, 0);
-  BlockCounts counts{detail::blocks_of(tokens, block), detail::blocks_of(tokens, block)};
+  BlockCounts counts{detail::token_blocks(tokens, block), detail::token_blocks(tokens, block)};
   if (comm.size() == 1) { return counts; }
   Tensor<index_t, 1, ExecT> send(exec, 1), receive(exec, comm.size());
   std::vector<index_t> all(static_cast<std::size_t>(comm.size()));
@@ -120,7 +120,7 @@ template <class ExecT, class CommT>
   exec.copy_to_host(all.data(), receive.view().data_handle(), all.size() * sizeof(index_t));
   detail::check_whole_blocks(operation, all, block);
   for (index_t const t : all) {
-    counts.most = std::max(counts.most, detail::blocks_of(t, block));
+    counts.most = std::max(counts.most, detail::token_blocks(t, block));
   }
   return counts;
 }
@@ -133,7 +133,7 @@ struct BlockSumWork {
   {
     if (ranks == 1 || counts.most == 0 || n == 0) { return; }
     width = std::clamp<index_t>(
-        detail::fold_elements / (ranks * counts.most), 1, detail::blocks_of(n, ranks));
+        detail::fold_elements / (ranks * counts.most), 1, detail::token_blocks(n, ranks));
     send    = Tensor<S, 1, ExecT>(exec, ranks * counts.most * width);
     receive = Tensor<S, 1, ExecT>(exec, ranks * counts.most * width);
     sum     = Tensor<S, 1, ExecT>(exec, width);

@@ -5,6 +5,8 @@
 //
 //   x (T, D) -gate-> logits (T, N) -route-> expert, weight (A) -plan-> slots
 //     -dispatch-> rows at the experts (R, D) -expert-> out (R, D) -combine-> y (T, D)
+#include <moe/layer/data_parallel.hpp>
+#include <moe/layer/gradient_norm.hpp>
 #include <moe/layer/mismatch.hpp>
 #include <moe/layer/stages.hpp>
 
@@ -110,6 +112,48 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     };
     grads.gate.for_each(sum);
     if constexpr (Stages::has_shared) { grads.shared.for_each(sum); }
+  }
+  // Where several groups of ranks, each with all experts, train on parts of one batch: sums over
+  // the groups too, instead of the function above.
+  template <ExecutionSpace ExecT, Element G, class WorldT, class ReplicasT>
+  void all_reduce_gradients(ExecT const& exec,
+                            Params<G, ExecT> const& grads,
+                            DataParallel<WorldT, ReplicasT> const& groups) const
+  {
+    exec.enter("moe::Layer::all_reduce_gradients");
+    typename Stages::template BesideExperts<G, ExecT> const beside{grads.gate, grads.shared};
+    detail::all_reduce_groups(
+        exec, dispatcher_.communicator(), groups, Stages::reproducible, grads.experts, beside);
+  }
+
+  // norm (1) = the Euclidean norm of the gradient of all ranks, each expert counted once, in the
+  // space's memory, so that clipping by it need not wait. After all_reduce_gradients, collective.
+  // Sums are in fixed parts of each expert, then over the experts in order: the same gradients have
+  // the same norm, whatever the number of ranks.
+  template <ExecutionSpace ExecT, Element G>
+  void gradient_norm(ExecT const& exec,
+                     Params<G, ExecT> const& grads,
+                     View<double, 1, ExecT> norm) const
+  {
+    exec.enter("moe::Layer::gradient_norm");
+    auto const& comm = dispatcher_.communicator();
+    Check const check{"moe::Layer::gradient_norm", comm.rank()};
+    check.equal("norm", norm.extent(0), "one number", 1);
+    check.not_null("norm", norm);
+    auto const sizes = grads.layout();
+    typename Stages::template BesideExperts<G, ExecT> const beside{grads.gate, grads.shared};
+    index_t const here = sizes.local_experts >= 0 ? sizes.local_experts : sizes.experts;
+    detail::gradient_norm(exec, comm, grads.experts, here, sizes.experts, beside, norm);
+  }
+  // The same number; waits for the device.
+  template <ExecutionSpace ExecT, Element G>
+  [[nodiscard]] double gradient_norm(ExecT const& exec, Params<G, ExecT> const& grads) const
+  {
+    Tensor<double, 1, ExecT> norm(exec, 1);
+    gradient_norm(exec, grads, norm.view());
+    double value = 0;
+    exec.copy_to_host(&value, norm.const_view().data_handle(), sizeof(value));
+    return value;
   }
 
   // y (T, D) = layer(x), without noise, keeping nothing.

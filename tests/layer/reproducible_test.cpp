@@ -42,6 +42,7 @@ void check_same(RankStep<E> const& a, RankStep<E> const& b)
   CHECK(same_bytes(a.losses, b.losses));
   CHECK(same_bytes(a.beside, b.beside));
   CHECK(same_bytes(a.experts, b.experts));
+  CHECK(a.norm == b.norm);
 }
 
 // The layer with those extras at one rank and at several, and without the reduction.

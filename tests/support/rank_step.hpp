@@ -1,7 +1,11 @@
 #pragma once
 // Two micro-batches of any layer over ranks that are threads, each rank with its part of the
 // tokens, in any space; and what the ranks' outputs are together.
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -42,6 +46,7 @@ struct StepBatch {
   index_t tokens, length, hidden;
   std::vector<double> x, dy;  // (T, D)
   std::vector<std::uint8_t> mask{};
+  bool integers = false;  // x, dy and all parameters
 
   StepBatch(index_t T, index_t sequence, index_t D)
       : tokens{T},
@@ -75,11 +80,22 @@ RankStep<T> run_step(LayerT const& layer,
   auto params     = layer.template make_params<T>(exec, sizes);
   auto grads      = layer.template make_params<S>(exec, sizes);
   initialize(exec, params.view(), 42);
+  auto const rounded = [&](std::vector<double> v) {
+    for (double& value : v) {
+      value = batch.integers ? std::round(4 * value) : value;
+    }
+    return v;
+  };
+  if (batch.integers) {
+    auto const flat   = get_numbers(exec, params.const_flat());
+    auto const values = put<T>(exec, rounded(flat), params.flat().size());
+    exec.copy(params.flat().data_handle(), values.const_view().data_handle(), values.bytes());
+  }
   auto const part = [&](auto const& all, index_t each) {
     return std::vector(all.begin() + first * each, all.begin() + (first + count) * each);
   };
-  auto x        = put<T>(exec, part(batch.x, D), count, D);
-  auto const dy = put<T>(exec, part(batch.dy, D), count, D);
+  auto x        = put<T>(exec, rounded(part(batch.x, D)), count, D);
+  auto const dy = put<T>(exec, rounded(part(batch.dy, D)), count, D);
   Tensor<T, 2, ExecT> y(exec, count, D), dx(exec, count, D);
   index_t const sequences = std::max<index_t>(1, count / batch.length);
   LayerInput<T, ExecT> in{.x = x.const_view(), .sequences = sequences};
@@ -103,6 +119,7 @@ RankStep<T> run_step(LayerT const& layer,
     exec.copy(x.view().data_handle(), dx.const_view().data_handle(), x.bytes());
   }
   reduce(layer, grads.view());
+  out.norm        = layer.gradient_norm(exec, grads.view());
   auto const keep = [&](auto& lists) {
     return [&](char const*, auto const& view, auto const&) { lists.push_back(get(exec, view)); };
   };

@@ -43,6 +43,8 @@ class LayerPolicies
   using Routed = typename Types::template Routed<T, ExecT>;
   template <class T, class ExecT>
   using Work = typename Types::template Work<T, ExecT>;
+  template <class T, class ExecT>
+  using BesideExperts = typename Model::template BesideExperts<T, ExecT>;
 
   constexpr LayerPolicies(RouterT const& router,
                           CapacityT const& capacity,

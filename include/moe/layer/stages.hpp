@@ -76,9 +76,9 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   template <class ExecT, class T, class SavedT>
   void measure(ExecT const& exec, LayerInput<T, ExecT> const& in, SavedT& saved) const
   {
-    auto const input = routing_input(in, saved.sizes.experts, true);
-    auto const comm  = dispatcher_.communicator();
-    auto const value = saved.loss_values.view().data_handle();
+    auto const input                     = routing_input(in, saved.sizes.experts, true);
+    auto const comm                      = dispatcher_.communicator();
+    auto const value                     = saved.loss_values.view().data_handle();
     [[maybe_unused]] index_t const block = State::block();
     Tensor<accumulator_t<T>, 2, ExecT> of_blocks(exec, saved.blocks.here, State::loss_count);
     for_each_loss([&]<std::size_t Index>(auto const& loss) {
@@ -208,7 +208,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
       auto const partials = work.blocks.partials.view();
       auto const views    = [&](S* at) {
         Carver<S, ExecT> carver(at);
-        return State::Model::template BesideExperts<S, ExecT>::carve(carver, saved.sizes);
+        return State::template BesideExperts<S, ExecT>::carve(carver, saved.sizes);
       };
       auto const of = [&](index_t b) {
         return views(partials.data_handle() + b * partials.extent(1));
@@ -221,7 +221,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
           saved.blocks,
           work.blocks,
           views(work.blocks.total.view().data_handle()),
-          typename State::Model::template BesideExperts<G, ExecT>{grads.gate, grads.shared});
+          typename State::template BesideExperts<G, ExecT>{grads.gate, grads.shared});
     } else {
       weights(grads.gate, grads.shared);
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -65,6 +66,19 @@ index_t hash(std::string const& text)
 }
 
 }  // namespace
+
+unsigned char draw_byte(std::vector<float> const& logits, double temperature, double draw)
+{
+  double const largest = static_cast<double>(*std::ranges::max_element(logits));
+  std::vector<double> until;  // cumulative
+  for (float const z : logits) {
+    double const p = std::exp((static_cast<double>(z) - largest) / temperature);
+    until.push_back((until.empty() ? 0 : until.back()) + p);
+  }
+  auto const found = std::ranges::upper_bound(until, draw * until.back());
+  return static_cast<unsigned char>(
+      std::min<std::ptrdiff_t>(found - until.begin(), std::ssize(logits) - 1));
+}
 
 Corpus Corpus::read(std::vector<std::string> const& named, index_t context)
 {

@@ -17,6 +17,11 @@ struct Windows {
   std::vector<Id> token, target;  // (count * context)
 };
 
+// A byte with the probabilities softmax(logits (V) / temperature); `draw` in (0, 1) picks it.
+[[nodiscard]] unsigned char draw_byte(std::vector<float> const& logits,
+                                      double temperature,
+                                      double draw);
+
 // Text cut into pieces of 4 KiB (less where there is little text), every tenth kept for validation:
 // a split by files would judge a small corpus by the style of a few files. No window crosses a
 // border, so training never reads a byte that validation predicts.

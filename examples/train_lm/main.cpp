@@ -12,7 +12,7 @@ namespace {
 
 int run_on_device(Options const& options, Checkpoint const* from)
 {
-  bool const threads = options.ranks > 1;
+  bool const threads = options.ranks > 1 || options.reproducible;
   if (options.device == "host") {
     return threads ? run_threads_on_host(options, from) : run_on_host(options, from);
   }

@@ -61,6 +61,22 @@ struct ModelParams {
   }
 };
 
+// Rows of the i-th of n equal parts of the tokens.
+template <class T, int Rank, class ExecT>
+[[nodiscard]] View<T, Rank, ExecT> part(View<T, Rank, ExecT> const& of,
+                                        std::size_t i,
+                                        std::size_t n)
+{
+  auto const rows  = of.extent(0) / static_cast<index_t>(n);
+  auto const first = rows * static_cast<index_t>(i);
+  if constexpr (Rank == 1) {
+    return View<T, 1, ExecT>(of.data_handle() + first, rows);
+  } else {
+    index_t const columns = of.extent(1);
+    return View<T, 2, ExecT>(of.data_handle() + first * columns, rows, columns);
+  }
+}
+
 // What forward leaves for backward, and their scratch, for one shape of batch.
 template <class ExecT>
 struct Activations {

@@ -57,6 +57,8 @@ std::vector<Option> const& option_table()
        "threads that share batch and experts; cuda: with a GPU each, or GPU 0"},
       {"processes", Part::call, Flag{&Options::processes},
        "the same of processes under mpirun, torchrun or srun: cuda, by NCCL"},
+      {"reproducible", Part::call, Flag{&Options::reproducible},
+       "the same bits for every number of ranks: sums by sequences, in order"},
       {"save", Part::call, Text{&Options::save, {}}, "checkpoint to write (safetensors)"},
       {"resume", Part::call, Text{&Options::resume, {}}, "checkpoint to go on from"},
       {"stop-at", Part::call, Whole{&Options::stop_at, 0, many * many},

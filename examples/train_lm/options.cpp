@@ -169,15 +169,18 @@ void check(Options const& o, std::set<std::string> const& named)
 
 void check_ranks(Options const& options, std::int64_t ranks)
 {
-  if (ranks == 1) { return; }
-  std::string const these = std::to_string(ranks) + " ranks";
-  Names const changed     = changed_policies(options);
+  if (options.reproducible && options.products != "own") {
+    throw Refused("--reproducible needs --products own: a BLAS promises no bits.");
+  }
+  if (ranks == 1 && !options.reproducible) { return; }
+  Names const changed = changed_policies(options);
   if (!changed.empty()) {
-    throw Refused(these + " share a run with the default policies, not with " +
+    throw Refused("--ranks, --processes and --reproducible have the default policies, not " +
                   joined(changed, " and ") + ".");
   }
   if (ranks > options.batch) {
-    throw Refused(these + " need a sequence each of a batch, but --batch is " +
+    throw Refused(std::to_string(ranks) +
+                  " ranks need a sequence each of a batch, but --batch is " +
                   std::to_string(options.batch) + ".");
   }
 }

@@ -47,6 +47,7 @@ struct Options : Policies {
   std::int64_t threads = 0;
   std::int64_t ranks   = 1;
   bool processes       = false;
+  bool reproducible    = false;
   std::string resume, save, log;
   std::int64_t stop_at      = 0;
   std::int64_t log_every    = 20;

@@ -14,7 +14,7 @@ int run_process_on_cuda(Options const& o, Checkpoint const* from)
   check_ranks(o, world.size);
   choose_gpu(world);
   moe::Cuda const exec(nullptr, {.products = products_of(o)});
-  RanksOver<moe::Cuda, moe::NcclCommunicator> const ranks(connect(world));
+  RanksOver<moe::Cuda, moe::NcclCommunicator> const ranks(connect(world), o.reproducible);
   if (world.rank == 0) {
     std::printf("%d processes, started by %s\n", world.size, world.launcher.c_str());
   }

@@ -48,8 +48,9 @@ int run_threads(Options const& o, Checkpoint const* from, MakeT const& make)
 {
   int result = 0;
   moe::ThreadWorld(static_cast<int>(o.ranks)).run([&](moe::ThreadCommunicator const& comm) {
-    auto const exec   = make(comm.rank());
-    int const of_rank = run_rank(exec, RanksOver<Space, moe::ThreadCommunicator>(comm), o, from);
+    auto const exec = make(comm.rank());
+    int const of_rank =
+        run_rank(exec, RanksOver<Space, moe::ThreadCommunicator>(comm, o.reproducible), o, from);
     if (comm.rank() == 0) { result = of_rank; }
   });
   return result;

@@ -9,6 +9,7 @@
 #include "adamw.hpp"
 #include "checkpoint.hpp"
 #include "data.hpp"
+#include "gradient_blocks.hpp"
 #include "model.hpp"
 
 namespace train_lm {
@@ -39,6 +40,10 @@ class Trainer {
         token_(exec, part_.count * options.context),
         target_(exec, part_.count * options.context)
   {
+    if (options.reproducible) {
+      index_t const most = (options.batch + ranks.size() - 1) / ranks.size();
+      blocks_            = GradientBlocks<ExecT>(exec, model_.sizes(), part_.count, most);
+    }
     model_.initialize(params_.view(), static_cast<std::uint64_t>(options.seed) * 1000);
     begin_step();
   }
@@ -52,8 +57,7 @@ class Trainer {
     upload(corpus.batch(seed, step_, part_.count, part_.first));
     model_.forward(params_.const_view(), token_.const_view(), Mode::train, activations_);
     model_.objective(target_.const_view(), activations_, options_.batch * options_.context);
-    model_.backward(params_.const_view(), token_.const_view(), activations_, grads_.view());
-    model_.all_reduce_gradients(ranks_, grads_.view());
+    backward();
     adamw_.step(exec_, step_ + 1, schedule(), params_.flat(), grads_.flat());
     for (auto const& block : model_.blocks()) {
       block->end_step(exec_);
@@ -122,15 +126,7 @@ class Trainer {
     auto const logits = download(View<float const, 1, ExecT>(
         a.logits.const_view().data_handle() + (a.shape.tokens() - 1) * vocabulary, vocabulary));
 
-    double const largest = static_cast<double>(*std::ranges::max_element(logits));
-    std::vector<double> until;  // cumulative
-    for (float const z : logits) {
-      double const p = std::exp((static_cast<double>(z) - largest) / temperature);
-      until.push_back((until.empty() ? 0 : until.back()) + p);
-    }
-    auto const found = std::ranges::upper_bound(until, draw * until.back());
-    return static_cast<unsigned char>(
-        std::min<std::ptrdiff_t>(found - until.begin(), vocabulary - 1));
+    return draw_byte(logits, temperature, draw);
   }
 
   // Whether the parameters that every rank has are the same on all of them, to the bit.
@@ -183,6 +179,21 @@ class Trainer {
 
  private:
   using Mode = typename Model<ExecT>::Mode;
+
+  // The gradient of the whole batch, of what this rank has.
+  void backward()
+  {
+    auto const p = params_.const_view();
+    auto const t = token_.const_view();
+    auto const g = grads_.view();
+    if (options_.reproducible) {
+      model_.backward(p, t, activations_, g, blocks_.begin(exec_));
+      blocks_.sum(exec_, ranks_, g);
+    } else {
+      model_.backward(p, t, activations_, g);
+      model_.all_reduce_gradients(ranks_, g);
+    }
+  }
 
   // in_pieces: of which a rank has its pieces
   template <class Visit>
@@ -279,6 +290,7 @@ class Trainer {
   Model<ExecT> model_;
   Pieces pieces_;
   moe::OwnedParams<ModelParams, float, ModelSizes, ExecT> params_, grads_;
+  GradientBlocks<ExecT> blocks_;  // where --reproducible
   Activations<ExecT> activations_;
   AdamW<ExecT> adamw_;
   Tensor<Id, 1, ExecT> token_, target_;  // (T) of this rank

@@ -20,7 +20,7 @@ struct CrossEntropyRow {
   View<T, 2, ExecT> logits;         // (T, V); afterwards d_logits
   View<Id const, 1, ExecT> target;  // (T)
   View<T, 1, ExecT> loss;           // (T)
-  T scale;                          // of the gradient: 1 / T for the mean
+  T scale;                          // of the gradient: 1 / tokens for the mean
 
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
@@ -46,13 +46,15 @@ struct CrossEntropyRow {
   }
 };
 
+// `tokens_of_mean`: of the whole batch, of which these tokens may be a part.
 template <class ExecT, class T>
 void cross_entropy(ExecT const& exec,
                    View<T, 2, ExecT> logits,
                    View<Id const, 1, ExecT> target,
-                   View<T, 1, ExecT> loss)
+                   View<T, 1, ExecT> loss,
+                   index_t tokens_of_mean)
 {
-  T const scale = T{1} / static_cast<T>(logits.extent(0));
+  T const scale = T{1} / static_cast<T>(tokens_of_mean);
   exec.for_each_row(logits.extent(0), CrossEntropyRow<T, ExecT>{logits, target, loss, scale});
 }
 

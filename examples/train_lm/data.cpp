@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -66,6 +67,19 @@ index_t hash(std::string const& text)
 
 }  // namespace
 
+unsigned char draw_byte(std::vector<float> const& logits, double temperature, double draw)
+{
+  double const largest = static_cast<double>(*std::ranges::max_element(logits));
+  std::vector<double> until;  // cumulative
+  for (float const z : logits) {
+    double const p = std::exp((static_cast<double>(z) - largest) / temperature);
+    until.push_back((until.empty() ? 0 : until.back()) + p);
+  }
+  auto const found = std::ranges::upper_bound(until, draw * until.back());
+  return static_cast<unsigned char>(
+      std::min<std::ptrdiff_t>(found - until.begin(), std::ssize(logits) - 1));
+}
+
 Corpus Corpus::read(std::vector<std::string> const& named, index_t context)
 {
   auto const files = find_files(named);
@@ -126,10 +140,10 @@ void Corpus::append(Windows& to, std::string const& piece, std::size_t at) const
   ++to.count;
 }
 
-Windows Corpus::batch(std::uint64_t seed, index_t step, index_t count) const
+Windows Corpus::batch(std::uint64_t seed, index_t step, index_t count, index_t first) const
 {
   Windows windows{.count = 0, .context = context_, .token = {}, .target = {}};
-  for (index_t i = 0; i < count; ++i) {
+  for (index_t i = first; i < first + count; ++i) {
     auto const at   = static_cast<std::uint64_t>(step);
     auto const bits = moe::philox4x32(
         {{static_cast<std::uint32_t>(at),

@@ -17,6 +17,11 @@ struct Windows {
   std::vector<Id> token, target;  // (count * context)
 };
 
+// A byte with the probabilities softmax(logits (V) / temperature); `draw` in (0, 1) picks it.
+[[nodiscard]] unsigned char draw_byte(std::vector<float> const& logits,
+                                      double temperature,
+                                      double draw);
+
 // Text cut into pieces of 4 KiB (less where there is little text), every tenth kept for validation:
 // a split by files would judge a small corpus by the style of a few files. No window crosses a
 // border, so training never reads a byte that validation predicts.
@@ -27,8 +32,11 @@ class Corpus {
   [[nodiscard]] static Corpus read(std::vector<std::string> const& named, index_t context);
   Corpus(std::string text, index_t context);
 
-  // What step `step` trains on: windows that are a function of (seed, step).
-  [[nodiscard]] Windows batch(std::uint64_t seed, index_t step, index_t count) const;
+  // Of what step `step` trains on, windows [first, first + count), each a function of (seed, step).
+  [[nodiscard]] Windows batch(std::uint64_t seed,
+                              index_t step,
+                              index_t count,
+                              index_t first = 0) const;
   // Validation windows, side by side, at most `bytes` in all, spread evenly.
   [[nodiscard]] Windows validation(index_t bytes) const;
 

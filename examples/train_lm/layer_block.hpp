@@ -1,5 +1,6 @@
 #pragma once
 // A MoE block made of a moe::Layer: what this trainer asks of the library.
+#include <algorithm>
 #include <utility>
 
 #include "moe_block.hpp"
@@ -22,10 +23,11 @@ class LayerBlock : public MoeBlock<ExecT> {
   LayerBlock(ExecT const& exec,
              LayerT const& layer,
              BlockShape const& shape,
+             moe::ExpertRange experts_here,
              moe::Tensor<float, 1, ExecT> selection_bias)
       : layer_{layer},
         shape_{shape},
-        sizes_{sizes(shape)},
+        sizes_{sizes(shape, experts_here)},
         selection_bias_{std::move(selection_bias)},
         saved_{layer_.template make_saved<float>(
             exec, sizes_, shape.sequences * shape.context, shape.sequences)},
@@ -34,11 +36,16 @@ class LayerBlock : public MoeBlock<ExecT> {
     begin_step(exec, 0, 0);
   }
 
-  [[nodiscard]] index_t parameter_count() const override
+  [[nodiscard]] Pieces pieces() const override
   {
-    moe::Carver<float, ExecT> count;
-    Params::carve(count, sizes_);
-    return count.used();
+    Layout<Params, ExecT> const here(sizes_), whole(sizes(shape_, {0, shape_.experts}));
+    auto const &mine = here.views(), &all = whole.views();
+    Pieces p{.list = {}, .here = here.size(), .whole = whole.size()};
+    add_on_all(p.list, spans(here, mine.gate), spans(whole, all.gate));
+    add_on_all(p.list, spans(here, mine.shared), spans(whole, all.shared));
+    index_t const first = sizes_.first_expert;
+    add_experts(p.list, spans(here, mine.experts), spans(whole, all.experts), first);
+    return p;
   }
   void initialize(ExecT const& exec, View<float, 1, ExecT> parameters) const override
   {
@@ -73,6 +80,10 @@ class LayerBlock : public MoeBlock<ExecT> {
                     carve<Params>(gradients),
                     dx);
   }
+  void all_reduce_gradients(ExecT const& exec, Gradients gradients) const override
+  {
+    layer_.all_reduce_gradients(exec, carve<Params>(gradients));
+  }
   void end_step(ExecT const& exec) override
   {
     if (selection_bias_.extent(0) == 0) { return; }
@@ -103,13 +114,17 @@ class LayerBlock : public MoeBlock<ExecT> {
   [[nodiscard]] View<float, 1, ExecT> selection_bias() override { return selection_bias_.view(); }
 
  private:
-  static typename LayerT::Sizes sizes(BlockShape const& shape)
+  static typename LayerT::Sizes sizes(BlockShape const& shape, moe::ExpertRange here)
   {
     typename LayerT::Sizes s{.hidden  = shape.hidden,
                              .experts = shape.experts,
                              .expert  = {.ffn = shape.ffn},
                              .gate    = {},
                              .shared  = {.expert = {.ffn = shape.shared_ffn}}};
+    if (here.count < shape.experts) {
+      s.local_experts = here.count;
+      s.first_expert  = here.first;
+    }
     if constexpr (requires { s.gate.rank; }) { s.gate.rank = (shape.experts + 1) / 2; }
     if constexpr (requires { s.gate.projection; }) { s.gate.projection = (shape.hidden + 1) / 2; }
     return s;
@@ -122,7 +137,10 @@ class LayerBlock : public MoeBlock<ExecT> {
   }
   [[nodiscard]] Input input(Rows x, index_t sequences) const
   {
-    return {.x = x, .sequences = sequences, .step = step_.const_view()};
+    return {.x           = x,
+            .sequences   = std::max<index_t>(sequences, 1),  // a rank may have none, of no tokens
+            .step        = step_.const_view(),
+            .first_token = shape_.first_token};
   }
   // Blocks that shared a seed would start alike and draw the same noise.
   [[nodiscard]] std::uint64_t own_seed() const
@@ -157,8 +175,10 @@ template <class ExecT,
 {
   moe::Layer layer{
       router, capacity, dispatcher, expert, moe::SharedExpert<moe::Ffn<moe::SwiGlu>>{}, extras...};
+  moe::ExpertRange here{0, shape.experts};
+  if constexpr (moe::SplitsExperts<DispatcherT>) { here = dispatcher.experts_here(shape.experts); }
   return std::make_unique<LayerBlock<ExecT, decltype(layer)>>(
-      exec, layer, shape, std::move(selection_bias));
+      exec, layer, shape, here, std::move(selection_bias));
 }
 
 // What the compositions have in common where they do not differ: MiniMind's.

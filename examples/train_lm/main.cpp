@@ -1,6 +1,7 @@
 // Trains a byte-level language model with mixture-of-experts blocks; `train_lm --help` says how.
 // model.hpp is the model, layer_block.hpp what it asks of the library, trainer.hpp a step, run.cpp
-// a run of them. These are written on any space; space.hpp says how they come to the GPU.
+// a run of them, ranks.hpp the ranks that may share it. These are written on any space; space.hpp
+// says how they come to the GPU.
 #include <cstdio>
 #include <exception>
 
@@ -11,9 +12,21 @@ namespace {
 
 int run_on_device(Options const& options, Checkpoint const* from)
 {
-  if (options.device == "host") { return run_on_host(options, from); }
+  bool const threads = options.ranks > 1 || options.reproducible;
+  if (options.device == "host") {
+    return threads ? run_threads_on_host(options, from) : run_on_host(options, from);
+  }
+#if defined(TRAIN_LM_WITH_NCCL)
+  if (options.processes) { return run_process_on_cuda(options, from); }
+#elif defined(TRAIN_LM_WITH_CUDA)
+  if (options.processes) {
+    throw Refused(
+        "--processes is not in this program, which was built without NCCL: build it again where "
+        "NCCL 2.19 or newer is found.");
+  }
+#endif
 #if defined(TRAIN_LM_WITH_CUDA)
-  return run_on_cuda(options, from);
+  return threads ? run_threads_on_cuda(options, from) : run_on_cuda(options, from);
 #else
   throw Refused(
       "--device cuda is not in this program, which was built without nvcc: build it again where "

@@ -1,14 +1,16 @@
 #pragma once
 // The model: bytes -> embedding -> blocks of (attention, mixture of experts) -> logits of the next
 // byte, with the embedding's table as the output's (MiniMind). Forward and backward line by line.
+#include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include <moe/core/initialize.hpp>
 
 #include "cross_entropy.hpp"
 #include "model_memory.hpp"
-#include "moe_block.hpp"
 #include "norm.hpp"
+#include "ranks.hpp"
 #include "rope.hpp"
 
 namespace train_lm {
@@ -30,7 +32,8 @@ struct AddRow {
   }
 };
 
-// Knows shapes and policies; parameters and activations are the caller's.
+// Knows shapes and policies; parameters and activations are the caller's. Over ranks each works on
+// its part of the batch, and what differs is in `ranks` and in the blocks that it makes.
 template <class ExecT>
 class Model {
  public:
@@ -38,29 +41,49 @@ class Model {
   using ConstParams = ModelParams<float const, ExecT>;
   using Tokens      = View<Id const, 1, ExecT>;  // (T)
 
-  Model(ExecT const& exec, Options const& o)
+  Model(ExecT const& exec, Options const& o, Ranks<ExecT> const& ranks)
       : exec_{exec},
         heads_{o.heads},
         rope_{make_rope_table<float>(exec, o.context, o.hidden / o.heads)}
   {
+    auto const part = ranks.part_of(o.batch);
     for (index_t l = 0; l < o.layers; ++l) {
-      blocks_.push_back(make_moe_block(exec,
-                                       o,
-                                       {.hidden     = o.hidden,
-                                        .experts    = o.expert_count,
-                                        .ffn        = o.ffn,
-                                        .shared_ffn = o.shared_ffn,
-                                        .sequences  = o.batch,
-                                        .context    = o.context,
-                                        .number     = l,
-                                        .seed       = static_cast<std::uint64_t>(o.seed)}));
+      blocks_.push_back(ranks.make_block(exec,
+                                         o,
+                                         {.hidden      = o.hidden,
+                                          .experts     = o.expert_count,
+                                          .ffn         = o.ffn,
+                                          .shared_ffn  = o.shared_ffn,
+                                          .sequences   = part.count,
+                                          .context     = o.context,
+                                          .first_token = part.first * o.context,
+                                          .number      = l,
+                                          .seed        = static_cast<std::uint64_t>(o.seed)}));
     }
-    sizes_ = {.hidden = o.hidden, .layers = o.layers, .moe = blocks_[0]->parameter_count()};
+    sizes_ = {.hidden = o.hidden, .layers = o.layers, .moe = blocks_[0]->pieces().here};
   }
 
+  [[nodiscard]] ModelSizes const& sizes() const { return sizes_; }
   [[nodiscard]] auto make_params() const
   {
     return moe::OwnedParams<ModelParams, float, ModelSizes, ExecT>(exec_, sizes_);
+  }
+  [[nodiscard]] Pieces pieces() const
+  {
+    auto const block = blocks_[0]->pieces();  // they are alike
+    auto all_sizes   = sizes_;
+    all_sizes.moe    = block.whole;
+    Layout<Params, ExecT> const here(sizes_), whole(all_sizes);
+    auto const &mine = here.views(), &all = whole.views();
+    Pieces p{.list = {}, .here = here.size(), .whole = whole.size()};
+    add_on_all(p.list, spans(here, mine), spans(whole, all));
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      for (Piece const& piece : block.list) {
+        p.list.push_back(
+            piece.moved(here.offset(mine.blocks[l].moe), whole.offset(all.blocks[l].moe)));
+      }
+    }
+    return p;
   }
   void initialize(Params const& params, std::uint64_t seed) const
   {
@@ -105,41 +128,78 @@ class Model {
     linear(a.final_in, p.embedding, Result::overwrite, a.logits);
   }
 
-  // a.loss (T) of the targets; a.logits become the gradient of their mean.
-  void objective(Tokens target, Activations<ExecT>& a) const
+  // a.loss (T) of the targets; a.logits become the gradient of the whole batch's mean.
+  void objective(Tokens target, Activations<ExecT>& a, index_t batch_tokens) const
   {
-    cross_entropy(exec_, a.logits.view(), target, a.loss.view());
+    cross_entropy(exec_, a.logits.view(), target, a.loss.view(), batch_tokens);
   }
 
-  // grads += the gradient of mean(a.loss) and of the balancing losses. a.dx is the gradient of the
-  // residual stream, to which each branch adds its part.
+  // grads += the gradient of mean(a.loss) and of the balancing losses; over ranks, this one's part
+  // of it. a.dx is the gradient of the residual stream, to which each branch adds its part.
   void backward(ConstParams const& p,
                 Tokens token,
                 Activations<ExecT>& a,
                 Params const& grads) const
   {
+    backward(p, token, a, grads, {grads});
+  }
+  // The same, but only the blocks' to grads: what is beside them is computed of equal parts of the
+  // tokens, each with a gradient of its own in `own` (B).
+  void backward(ConstParams const& p,
+                Tokens token,
+                Activations<ExecT>& a,
+                Params const& grads,
+                std::vector<Params> const& own) const
+  {
     auto& d_branch = a.row_a;
     auto& scratch  = a.row_b;
     exec_.zero(a.dx.view().data_handle(), a.dx.bytes());
-    linear_backward(a.logits, a.final_in, p.embedding, d_branch, grads.embedding);
-    norm_backward(a.x, p.norm, a.final_scale, d_branch, a.dx, grads.norm, scratch);
+    auto const each = [&](auto const& of) {  // that gradient, part by part
+      std::vector<decltype(of(grads))> all;
+      std::ranges::transform(own, std::back_inserter(all), of);
+      return all;
+    };
+    auto const d_embedding = each([](auto& g) { return g.embedding; });
+    auto const d_norm      = each([](auto& g) { return g.norm; });
+    linear_backward(a.logits, a.final_in, p.embedding, d_branch, d_embedding);
+    norm_backward(a.x, p.norm, a.final_scale, d_branch, a.dx, d_norm, scratch);
 
     for (std::size_t l = blocks_.size(); l-- > 0;) {
-      auto& b       = a.blocks[l];
-      auto const& w = p.blocks[l];
-      auto const& g = grads.blocks[l];
+      auto& b                     = a.blocks[l];
+      auto const& w               = p.blocks[l];
+      auto const d_moe_norm       = each([l](auto& g) { return g.blocks[l].moe_norm; });
+      auto const d_out            = each([l](auto& g) { return g.blocks[l].out; });
+      auto const d_qkv            = each([l](auto& g) { return g.blocks[l].qkv; });
+      auto const d_attention_norm = each([l](auto& g) { return g.blocks[l].attention_norm; });
 
-      blocks_[l]->backward(
-          exec_, w.moe, b.moe_in.const_view(), a.dx.const_view(), g.moe, d_branch.view());
-      norm_backward(b.middle, w.moe_norm, b.moe_scale, d_branch, a.dx, g.moe_norm, scratch);
+      blocks_[l]->backward(exec_,
+                           w.moe,
+                           b.moe_in.const_view(),
+                           a.dx.const_view(),
+                           grads.blocks[l].moe,
+                           d_branch.view());
+      norm_backward(b.middle, w.moe_norm, b.moe_scale, d_branch, a.dx, d_moe_norm, scratch);
 
-      linear_backward(a.dx, b.attention, w.out, d_branch, g.out);
+      linear_backward(a.dx, b.attention, w.out, d_branch, d_out);
       attend_backward(a.shape, b, d_branch, a.d_score, a.d_qkv);
-      linear_backward(a.d_qkv, b.attention_in, w.qkv, d_branch, g.qkv);
+      linear_backward(a.d_qkv, b.attention_in, w.qkv, d_branch, d_qkv);
       norm_backward(
-          b.x, w.attention_norm, b.attention_scale, d_branch, a.dx, g.attention_norm, scratch);
+          b.x, w.attention_norm, b.attention_scale, d_branch, a.dx, d_attention_norm, scratch);
     }
-    embed_backward(exec_, token, a.dx.const_view(), grads.embedding);
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      auto const dx = part(a.dx.const_view(), i, own.size());
+      embed_backward(exec_, part(token, i, own.size()), dx, d_embedding[i]);
+    }
+  }
+  // Once per step: the ranks' parts of the gradient of what all of them have, added up.
+  void all_reduce_gradients(Ranks<ExecT> const& ranks, Params const& grads) const
+  {
+    grads.for_each([&](char const*, auto const& view, moe::Init) {
+      ranks.sum(exec_, View<float, 1, ExecT>(view.data_handle(), view.size()));
+    });
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      blocks_[l]->all_reduce_gradients(exec_, grads.blocks[l].moe);
+    }
   }
 
  private:
@@ -154,13 +214,19 @@ class Model {
   {
     gemm(exec_, Transpose::no, x.const_view(), Transpose::yes, w, result, y.view());
   }
-  // dx = dy w, dw += dy^T x
-  void linear_backward(
-      Matrix const& dy, Matrix const& x, Weight w, Matrix& dx, View<float, 2, ExecT> dw) const
+  // dx = dy w, dw += dy^T x, that of each part of the tokens
+  void linear_backward(Matrix const& dy,
+                       Matrix const& x,
+                       Weight w,
+                       Matrix& dx,
+                       std::vector<View<float, 2, ExecT>> const& dw) const
   {
-    auto const d = dy.const_view();
-    gemm(exec_, Transpose::yes, d, Transpose::no, x.const_view(), Result::add, dw);
-    gemm(exec_, Transpose::no, d, Transpose::no, w, Result::overwrite, dx.view());
+    for (std::size_t i = 0; i < dw.size(); ++i) {
+      auto const d = part(dy.const_view(), i, dw.size());
+      auto const v = part(x.const_view(), i, dw.size());
+      gemm(exec_, Transpose::yes, d, Transpose::no, v, Result::add, dw[i]);
+    }
+    gemm(exec_, Transpose::no, dy.const_view(), Transpose::no, w, Result::overwrite, dx.view());
   }
   void norm(Matrix const& x, Gain gain, Matrix& y, Vector& scale) const
   {
@@ -171,17 +237,20 @@ class Model {
                      Vector const& scale,
                      Matrix const& dy,
                      Matrix& dx,
-                     View<float, 1, ExecT> d_gain,
+                     std::vector<View<float, 1, ExecT>> const& d_gain,
                      Matrix& scratch) const
   {
-    rms_norm_backward(exec_,
-                      x.const_view(),
-                      gain,
-                      scale.const_view(),
-                      dy.const_view(),
-                      dx.view(),
-                      d_gain,
-                      scratch.view());
+    for (std::size_t i = 0; i < d_gain.size(); ++i) {
+      auto const of = [&](auto const& view) { return part(view, i, d_gain.size()); };
+      rms_norm_backward(exec_,
+                        of(x.const_view()),
+                        gain,
+                        of(scale.const_view()),
+                        of(dy.const_view()),
+                        of(dx.view()),
+                        d_gain[i],
+                        of(scratch.view()));
+    }
   }
   void attend(AttentionShape const& shape, BlockValues& b) const
   {

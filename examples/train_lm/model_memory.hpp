@@ -13,7 +13,7 @@ namespace train_lm {
 struct ModelSizes {
   index_t hidden = 0;  // D
   index_t layers = 0;
-  index_t moe    = 0;  // elements of one block's experts, gate and shared expert
+  index_t moe    = 0;  // elements of one block's experts, gate and shared expert, at one rank
 };
 
 // Views of all parameters, or of all gradients.
@@ -60,6 +60,22 @@ struct ModelParams {
     visit("norm", norm, moe::Init::zeros());
   }
 };
+
+// Rows of the i-th of n equal parts of the tokens.
+template <class T, int Rank, class ExecT>
+[[nodiscard]] View<T, Rank, ExecT> part(View<T, Rank, ExecT> const& of,
+                                        std::size_t i,
+                                        std::size_t n)
+{
+  auto const rows  = of.extent(0) / static_cast<index_t>(n);
+  auto const first = rows * static_cast<index_t>(i);
+  if constexpr (Rank == 1) {
+    return View<T, 1, ExecT>(of.data_handle() + first, rows);
+  } else {
+    index_t const columns = of.extent(1);
+    return View<T, 2, ExecT>(of.data_handle() + first * columns, rows, columns);
+  }
+}
 
 // What forward leaves for backward, and their scratch, for one shape of batch.
 template <class ExecT>

@@ -6,6 +6,7 @@
 #include <moe/route/load_statistics.hpp>
 
 #include "options.hpp"
+#include "pieces.hpp"
 
 namespace train_lm {
 
@@ -14,9 +15,10 @@ using moe::View;
 
 struct BlockShape {
   index_t hidden = 0, experts = 0, ffn = 0, shared_ffn = 0;
-  index_t sequences = 0, context = 0;  // of a training step
-  index_t number     = 0;              // which block of the model it is
-  std::uint64_t seed = 0;
+  index_t sequences = 0, context = 0;  // of a training step, at this rank
+  index_t first_token = 0;             // of a training step's batch, which all ranks share
+  index_t number      = 0;             // which block of the model it is
+  std::uint64_t seed  = 0;
 };
 
 // What a training step left behind.
@@ -36,7 +38,8 @@ class MoeBlock {
 
   virtual ~MoeBlock() = default;
 
-  [[nodiscard]] virtual index_t parameter_count() const                              = 0;
+  // Of the parameters at this rank.
+  [[nodiscard]] virtual Pieces pieces() const                                        = 0;
   virtual void initialize(ExecT const& exec, View<float, 1, ExecT> parameters) const = 0;
 
   // Which step comes next, and how far the run is, in [0, 1].
@@ -48,6 +51,8 @@ class MoeBlock {
                         Rows dy,
                         Gradients gradients,  // +=
                         RowsOut dx)                                             = 0;
+  // What all ranks have: gradients = their sum over ranks. The experts' are complete.
+  virtual void all_reduce_gradients(ExecT const& exec, Gradients gradients) const = 0;
   // After each step: what balances without a loss.
   virtual void end_step(ExecT const& exec) = 0;
 

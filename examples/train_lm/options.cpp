@@ -112,15 +112,25 @@ std::set<std::string> read(std::vector<std::string> const& arguments, Options& o
   return named;
 }
 
-void check(Options const& o, std::set<std::string> const& named)
+// Policies that are not their default.
+Names changed_policies(Options const& o)
 {
   Options const standard;
-  Names changed, choices;
+  Names changed;
   for (auto const& option : option_table()) {
-    if (option.part != Part::policy) { continue; }
-    if (get(o, option) != get(standard, option)) {
+    if (option.part == Part::policy && get(o, option) != get(standard, option)) {
       changed.push_back("--" + option.name + " " + get(o, option));
     }
+  }
+  return changed;
+}
+
+void check(Options const& o, std::set<std::string> const& named)
+{
+  Names const changed = changed_policies(o);
+  Names choices;
+  for (auto const& option : option_table()) {
+    if (option.part != Part::policy) { continue; }
     choices.push_back("--" + option.name + " " + joined(std::get<Text>(option.value).allowed, "|"));
   }
   if (changed.size() > 1) {
@@ -144,9 +154,36 @@ void check(Options const& o, std::set<std::string> const& named)
   if (o.eval_only && o.resume.empty()) {
     throw Refused("--eval-only needs a model: name its checkpoint with --resume.");
   }
+  if (o.processes && o.device != "cuda") {
+    throw Refused(
+        "--processes needs --device cuda, where NCCL is between them; ranks on the host are "
+        "threads, --ranks.");
+  }
+  if (o.processes && o.ranks > 1) {
+    throw Refused("--ranks is of threads; with --processes the launcher says how many there are.");
+  }
+  check_ranks(o, o.ranks);
 }
 
 }  // namespace
+
+void check_ranks(Options const& options, std::int64_t ranks)
+{
+  if (options.reproducible && options.products != "own") {
+    throw Refused("--reproducible needs --products own: a BLAS promises no bits.");
+  }
+  if (ranks == 1 && !options.reproducible) { return; }
+  Names const changed = changed_policies(options);
+  if (!changed.empty()) {
+    throw Refused("--ranks, --processes and --reproducible have the default policies, not " +
+                  joined(changed, " and ") + ".");
+  }
+  if (ranks > options.batch) {
+    throw Refused(std::to_string(ranks) +
+                  " ranks need a sequence each of a batch, but --batch is " +
+                  std::to_string(options.batch) + ".");
+  }
+}
 
 bool Options::is_default_run() const
 {

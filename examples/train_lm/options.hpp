@@ -45,6 +45,9 @@ struct Options : Policies {
   std::string device   = "host";
   std::string products = "own";
   std::int64_t threads = 0;
+  std::int64_t ranks   = 1;
+  bool processes       = false;
+  bool reproducible    = false;
   std::string resume, save, log;
   std::int64_t stop_at      = 0;
   std::int64_t log_every    = 20;
@@ -58,6 +61,9 @@ struct Options : Policies {
 
 // Throws Refused. With --resume, what shapes the run is read by resumed() from the checkpoint.
 [[nodiscard]] Options parse_options(std::vector<std::string> const& arguments);
+
+// Throws Refused where so many ranks cannot share a run.
+void check_ranks(Options const& options, std::int64_t ranks);
 
 // name -> value of what shapes the run, as text
 using RunSettings = std::map<std::string, std::string>;

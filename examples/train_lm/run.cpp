@@ -1,4 +1,5 @@
-// A run from its first line to its last: what it prints, logs, saves and judges.
+// A run from its first line to its last: what it prints, logs, saves and judges; rank 0 does
+// that for all.
 // On every space.
 #include "run.hpp"
 
@@ -56,7 +57,7 @@ class Log {
 };
 
 template <class ExecT>
-void train(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o, Log& log)
+void train(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o, bool speaks, Log& log)
 {
   Stopwatch const watch;
   index_t const first = trainer.steps_done();
@@ -67,6 +68,7 @@ void train(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o, Log&
     if (step % o.log_every != 0 && step != first + 1 && step != last) { continue; }
     auto const r         = trainer.report();
     double const seconds = watch.seconds(), done = static_cast<double>(step - first);
+    if (!speaks) { continue; }
     log.write(step, r);
     std::printf(
         "step %4lld/%lld  loss %.4f  %6.0f tokens/s  busiest expert %.2f x mean  "
@@ -84,7 +86,7 @@ void train(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o, Log&
 
 // Whether the model beats the bigram model.
 template <class ExecT>
-bool judge(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o)
+bool judge(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o, bool speaks)
 {
   using Experts        = typename Trainer<ExecT>::Experts;
   auto const windows   = corpus.validation(o.validation_bytes);
@@ -92,6 +94,7 @@ bool judge(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o)
   double const loss    = trainer.evaluate(windows, Experts::routed);
   double const silence = trainer.evaluate(windows, Experts::silenced);
   double const better  = bigram.loss - loss;
+  if (!speaks) { return better > 0; }
   std::printf("\nvalidation %.4f nat/byte (%.2f bits), bigram %.4f (smoothing %.3g): %s by %.4f\n",
               loss,
               loss / std::log(2.0),
@@ -110,7 +113,7 @@ bool judge(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o)
 
 // Text that goes on from the first bytes of the validation text.
 template <class ExecT>
-void write_sample(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o)
+void write_sample(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& o, bool speaks)
 {
   if (o.sample_bytes == 0) { return; }
   auto const windows = corpus.validation(o.validation_bytes);
@@ -129,75 +132,91 @@ void write_sample(Trainer<ExecT>& trainer, Corpus const& corpus, Options const& 
     bool const shown = c == '\n' || (c >= ' ' && c <= '~');
     if (!shown) { c = '?'; }
   }
+  if (!speaks) { return; }
   std::printf("\n-- given --\n%s\n-- written --\n%s\n-- end --\n",
               text.substr(0, given).c_str(),
               text.substr(given).c_str());
 }
 
-// 0, or 1 where the default run fell short of what it is known to reach.
-template <class ExecT>
-int run(ExecT const& exec, Options const& o, Checkpoint const* from)
+// What is about to be trained.
+void introduce(Corpus const& corpus, index_t parameters, int ranks, Options const& o)
 {
-  Stopwatch const watch;
-  if (!o.save.empty()) { check_writable(o.save); }
-  Log log(o.log);
-  auto const corpus = Corpus::read(o.files, o.context);
-  Trainer<ExecT> trainer(exec, o);
   std::printf("%zu files, %lld bytes to train on; %lld parameters in %lld blocks of %lld experts\n",
               corpus.files().size(),
               static_cast<long long>(corpus.training_bytes()),
-              static_cast<long long>(trainer.parameter_count()),
+              static_cast<long long>(parameters),
               static_cast<long long>(o.layers),
               static_cast<long long>(o.expert_count));
   std::printf("gate %s, router %s, capacity %s, dispatcher %s, experts %s\n\n",
               o.gate.c_str(),
               o.router.c_str(),
               o.capacity.c_str(),
-              o.dispatcher.c_str(),
+              ranks > 1 ? ("all-to-all of " + std::to_string(ranks) + " ranks").c_str()
+                        : o.dispatcher.c_str(),
               o.experts.c_str());
-  if (from != nullptr) {
-    trainer.load(*from);
-    std::printf(
-        "going on after step %lld of %s%s\n",
-        static_cast<long long>(trainer.steps_done()),
-        o.resume.c_str(),
-        from->number("fingerprint") == corpus.fingerprint() ? "" : "; the text has changed since");
-  }
-
-  if (!o.eval_only) { train(trainer, corpus, o, log); }
-  if (!o.save.empty()) {
-    save_checkpoint(o.save, trainer.save(corpus));
-    std::printf("saved %s\n", o.save.c_str());
-  }
-  if (!o.eval_only && trainer.steps_done() < o.steps) {
-    std::printf("left off after step %lld; --resume %s goes on\n",
-                static_cast<long long>(trainer.steps_done()),
-                o.save.c_str());
-    return 0;
-  }
-  bool const better = judge(trainer, corpus, o);
-  write_sample(trainer, corpus, o);
-  std::printf("%.0f s in all\n", watch.seconds());
-  return o.is_default_run() && !better ? 1 : 0;
-}
-
-moe::Products products(Options const& o)
-{
-  return o.products == "own" ? moe::Products::own : moe::Products::blas;
 }
 
 }  // namespace
 
+template <class ExecT>
+int run_rank(ExecT const& exec, Ranks<ExecT> const& ranks, Options const& o, Checkpoint const* from)
+{
+  Stopwatch const watch;
+  bool const speaks = ranks.rank() == 0;
+  if (speaks && !o.save.empty()) { check_writable(o.save); }
+  Log log(speaks ? o.log : "");
+  auto const corpus = Corpus::read(o.files, o.context);
+  Trainer<ExecT> trainer(exec, o, ranks);
+  if (speaks) { introduce(corpus, trainer.parameter_count(), ranks.size(), o); }
+  if (from != nullptr) {
+    trainer.load(*from);
+    if (speaks) {
+      std::printf("going on after step %lld of %s%s\n",
+                  static_cast<long long>(trainer.steps_done()),
+                  o.resume.c_str(),
+                  from->number("fingerprint") == corpus.fingerprint()
+                      ? ""
+                      : "; the text has changed since");
+    }
+  }
+
+  if (!o.eval_only) { train(trainer, corpus, o, speaks, log); }
+  if (!trainer.ranks_agree()) {
+    throw std::runtime_error("what every rank has of the parameters is no longer the same");
+  }
+  if (!o.save.empty()) {
+    auto const checkpoint = trainer.save(corpus);
+    if (speaks) {
+      save_checkpoint(o.save, checkpoint);
+      std::printf("saved %s\n", o.save.c_str());
+    }
+  }
+  if (!o.eval_only && trainer.steps_done() < o.steps) {
+    if (speaks) {
+      std::printf("left off after step %lld; --resume %s goes on\n",
+                  static_cast<long long>(trainer.steps_done()),
+                  o.save.c_str());
+    }
+    return 0;
+  }
+  bool const better = judge(trainer, corpus, o, speaks);
+  write_sample(trainer, corpus, o, speaks);
+  if (speaks) { std::printf("%.0f s in all\n", watch.seconds()); }
+  return o.is_default_run() && !better ? 1 : 0;
+}
+template int run_rank(Space const&, Ranks<Space> const&, Options const&, Checkpoint const*);
+
 #if defined(__CUDACC__)
 int run_on_cuda(Options const& o, Checkpoint const* from)
 {
-  return run(moe::Cuda(nullptr, {.products = products(o)}), o, from);
+  return run_rank(moe::Cuda(nullptr, {.products = products_of(o)}), OneRank<moe::Cuda>{}, o, from);
 }
 #else
 int run_on_host(Options const& o, Checkpoint const* from)
 {
-  moe::HostOptions const options{.threads = static_cast<int>(o.threads), .products = products(o)};
-  return run(moe::Host(options), o, from);
+  moe::HostOptions const options{.threads  = static_cast<int>(o.threads),
+                                 .products = products_of(o)};
+  return run_rank(moe::Host(options), OneRank<moe::Host>{}, o, from);
 }
 #endif
 

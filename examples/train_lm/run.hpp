@@ -2,12 +2,30 @@
 // A run on a device, from its first line to its last.
 #include "checkpoint.hpp"
 #include "options.hpp"
+#include "ranks.hpp"
 
 namespace train_lm {
 
-// `from`: the checkpoint to go on from, or null. 0, or 1 where the default run fell short of what
-// it is known to reach.
+// A rank's part of it; all of its ranks call this. `from`: the checkpoint to go on from, or null.
+// 0, or 1 where the default run fell short of what it is known to reach.
+template <class ExecT>
+[[nodiscard]] int run_rank(ExecT const& exec,
+                           Ranks<ExecT> const& ranks,
+                           Options const& options,
+                           Checkpoint const* from);
+
+// One rank; the second if nvcc was there.
 [[nodiscard]] int run_on_host(Options const& options, Checkpoint const* from);
-[[nodiscard]] int run_on_cuda(Options const& options, Checkpoint const* from);  // if nvcc was there
+[[nodiscard]] int run_on_cuda(Options const& options, Checkpoint const* from);
+// Ranks that are threads of this process (run_threads.cpp).
+[[nodiscard]] int run_threads_on_host(Options const& options, Checkpoint const* from);
+[[nodiscard]] int run_threads_on_cuda(Options const& options, Checkpoint const* from);
+// This process is one of several with a GPU each and NCCL between them (run_processes.cu).
+[[nodiscard]] int run_process_on_cuda(Options const& options, Checkpoint const* from);
+
+[[nodiscard]] inline moe::Products products_of(Options const& o)
+{
+  return o.products == "own" ? moe::Products::own : moe::Products::blas;
+}
 
 }  // namespace train_lm

@@ -5,19 +5,22 @@
 //
 //   x (T, D) -gate-> logits (T, N) -route-> expert, weight (A) -plan-> slots
 //     -dispatch-> rows at the experts (R, D) -expert-> out (R, D) -combine-> y (T, D)
+#include <moe/layer/data_parallel.hpp>
+#include <moe/layer/gradient_norm.hpp>
 #include <moe/layer/mismatch.hpp>
 #include <moe/layer/stages.hpp>
 
 namespace moe {
 
-// After the expert come, in any order: a gate (LinearGate unless given), a shared expert, losses.
+// After the expert come, in any order: a gate (LinearGate unless given), a shared expert, losses,
+// ReproducibleReduction.
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
 class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>,
               detail::LayerCalls {
   using Stages = LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>;
-  using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::direct_backward_data,
-      Stages::direct_backward_weights, Stages::make_addend, Stages::measure, Stages::route,
-      Stages::route_backward, Stages::share;
+  using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::count_blocks,
+      Stages::direct_backward_data, Stages::direct_backward_weights, Stages::make_addend,
+      Stages::measure, Stages::route, Stages::route_backward, Stages::share;
   using Stages::dispatcher_;
 
  public:
@@ -38,16 +41,18 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
   // y (T, D) = layer(x (T, D)). Fills `saved` for one backward; it was made for these sizes.
   template <ExecutionSpace ExecT, Element T>
-  void forward(ExecT const& exec,
+  void forward(ExecT const& space,
                std::type_identity_t<Params<T const, ExecT>> const& params,
                std::type_identity_t<Input<T, ExecT>> const& in,
                View<T, 2, ExecT> y,
                std::type_identity_t<Saved<T, ExecT>>& saved) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    auto const exec = Stages::on(space);
     exec.enter("moe::Layer::forward");
     check_forward(exec, in, params, y, "moe::Layer::forward", &saved);
     Stages::template compare_calls<T>(exec, "moe::Layer::forward", saved.sizes);
+    count_blocks(exec, "moe::Layer::forward", saved);
     auto addend = make_addend(exec, in.x);
 
     saved.filled = false;
@@ -63,7 +68,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   // the objective that the losses are part of: their gradients are included, times the loss scale.
   // With GivenRouting, d_given_weight (T, K) receives the weights' gradient.
   template <ExecutionSpace ExecT, Element T, Element G>
-  void backward(ExecT const& exec,
+  void backward(ExecT const& space,
                 std::type_identity_t<Params<T const, ExecT>> const& params,
                 std::type_identity_t<Saved<T, ExecT>> const& saved,
                 std::type_identity_t<Input<T, ExecT>> const& in,
@@ -73,6 +78,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
                 std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    auto const exec = Stages::on(space);
     exec.enter("moe::Layer::backward");
     check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved, in);  // all memory, before any write
@@ -92,11 +98,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
   // Where experts are spread over ranks: sums over the ranks what each has of the gradients of gate
   // and shared expert, once per step, after the last micro-batch. The experts' own are complete.
-  // Collective; the same bits on every rank, and again with the same number of ranks.
+  // Collective; the same bits on every rank, and again with the same number of ranks. With
+  // ReproducibleReduction backward has done so already, and this does nothing.
   template <ExecutionSpace ExecT, Element G>
   void all_reduce_gradients(ExecT const& exec, Params<G, ExecT> const& grads) const
   {
     exec.enter("moe::Layer::all_reduce_gradients");
+    if constexpr (Stages::reproducible) { return; }
     auto const sum = [&](char const*, auto const& view, auto const&) {
       if (view.empty()) { return; }
       dispatcher_.communicator().all_reduce_sum(exec,
@@ -105,15 +113,58 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     grads.gate.for_each(sum);
     if constexpr (Stages::has_shared) { grads.shared.for_each(sum); }
   }
+  // Where several groups of ranks, each with all experts, train on parts of one batch: sums over
+  // the groups too, instead of the function above.
+  template <ExecutionSpace ExecT, Element G, class WorldT, class ReplicasT>
+  void all_reduce_gradients(ExecT const& exec,
+                            Params<G, ExecT> const& grads,
+                            DataParallel<WorldT, ReplicasT> const& groups) const
+  {
+    exec.enter("moe::Layer::all_reduce_gradients");
+    typename Stages::template BesideExperts<G, ExecT> const beside{grads.gate, grads.shared};
+    detail::all_reduce_groups(
+        exec, dispatcher_.communicator(), groups, Stages::reproducible, grads.experts, beside);
+  }
+
+  // norm (1) = the Euclidean norm of the gradient of all ranks, each expert counted once, in the
+  // space's memory, so that clipping by it need not wait. After all_reduce_gradients, collective.
+  // Sums are in fixed parts of each expert, then over the experts in order: the same gradients have
+  // the same norm, whatever the number of ranks.
+  template <ExecutionSpace ExecT, Element G>
+  void gradient_norm(ExecT const& exec,
+                     Params<G, ExecT> const& grads,
+                     View<double, 1, ExecT> norm) const
+  {
+    exec.enter("moe::Layer::gradient_norm");
+    auto const& comm = dispatcher_.communicator();
+    Check const check{"moe::Layer::gradient_norm", comm.rank()};
+    check.equal("norm", norm.extent(0), "one number", 1);
+    check.not_null("norm", norm);
+    auto const sizes = grads.layout();
+    typename Stages::template BesideExperts<G, ExecT> const beside{grads.gate, grads.shared};
+    index_t const here = sizes.local_experts >= 0 ? sizes.local_experts : sizes.experts;
+    detail::gradient_norm(exec, comm, grads.experts, here, sizes.experts, beside, norm);
+  }
+  // The same number; waits for the device.
+  template <ExecutionSpace ExecT, Element G>
+  [[nodiscard]] double gradient_norm(ExecT const& exec, Params<G, ExecT> const& grads) const
+  {
+    Tensor<double, 1, ExecT> norm(exec, 1);
+    gradient_norm(exec, grads, norm.view());
+    double value = 0;
+    exec.copy_to_host(&value, norm.const_view().data_handle(), sizeof(value));
+    return value;
+  }
 
   // y (T, D) = layer(x), without noise, keeping nothing.
   template <ExecutionSpace ExecT, Element T>
-  void evaluate(ExecT const& exec,
+  void evaluate(ExecT const& space,
                 std::type_identity_t<Params<T const, ExecT>> const& params,
                 std::type_identity_t<Input<T, ExecT>> const& in,
                 View<T, 2, ExecT> y) const
   {
     static_assert(Stages::template fits<T, ExecT>);
+    auto const exec = Stages::on(space);
     exec.enter("moe::Layer::evaluate");
     check_forward(exec, in, params, y, "moe::Layer::evaluate");
     auto const sizes = Stages::here(params.layout());

@@ -63,3 +63,61 @@ TEST_CASE("a layer over two, three and four processes on one GPU")
     CHECK(run_processes(P, "rank of a layer") == std::vector<int>(static_cast<std::size_t>(P), 0));
   }
 }
+
+namespace {
+
+// The last rank ends by `signal` between two steps; the others' next step ends with an error.
+void check_layer_without_last(int signal)
+{
+  int const rank = number_from(rank_variable), size = number_from(size_variable);
+  REQUIRE(rank >= 0);
+  Cuda const exec;
+  NcclCommunicator const comm(
+      shared_id(rank),
+      rank,
+      size,
+      {.deadline = std::chrono::seconds(20), .abort_deadline = std::chrono::seconds(20)});
+  AllToAllDispatcher const dispatcher(comm);
+  auto const layer = layer_of(Dropless{}, dispatcher);
+  auto const whole =
+      Batch<float>::make(layer_of(Dropless{}, BatchedDispatcher<>{}), sizes, tokens, 3);
+  index_t const first = tokens * rank / size, last = tokens * (rank + 1) / size;
+  auto const step = [&] {
+    return run_rank<float>(
+        layer, exec, whole, first, last - first, dispatcher.experts_here(sizes.experts));
+  };
+  CHECK(!step().y.empty());
+  comm.wait(exec);
+  if (rank == size - 1) {
+    std::this_thread::sleep_for(std::chrono::seconds(1));  // the others have done the step
+    (void)kill(getpid(), signal);
+  }
+  auto const start = Clock::now();
+  std::string error;
+  try {
+    (void)step();
+  } catch (CommunicationError const& e) {
+    error = e.what();
+  }
+  CHECK(Clock::now() - start < std::chrono::seconds(45));
+  CHECK(error.find("moe::NcclCommunicator::") == 0);
+  CHECK(error.find("(sequence ") != std::string::npos);
+  exec.synchronize();
+}
+
+}  // namespace
+
+TEST_CASE("rank of a layer that loses one" * doctest::skip())
+{
+  check_layer_without_last(SIGKILL);
+}
+TEST_CASE("rank of a layer that stops one" * doctest::skip())
+{
+  check_layer_without_last(SIGSTOP);
+}
+
+TEST_CASE("a layer ends with an error when a process is killed, and when one stands still")
+{
+  CHECK(run_processes(2, "rank of a layer that loses one") == std::vector<int>{0, killed});
+  CHECK(run_processes(2, "rank of a layer that stops one") == std::vector<int>{0, stopped});
+}

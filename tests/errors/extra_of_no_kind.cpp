@@ -1,4 +1,5 @@
-// error: moe::Layer: after the expert come a gate, a shared expert or losses; each names its kind
+// error: moe::Layer: after the expert come a gate, a shared expert, losses or
+// ReproducibleReduction; each names its kind
 #include "parts.hpp"
 
 moe::Layer layer{parts::Router{},

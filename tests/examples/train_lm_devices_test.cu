@@ -42,6 +42,7 @@ class Runs {
   }
   [[nodiscard]] std::string file(char const* name) const { return read(folder_ / name); }
   [[nodiscard]] auto log(char const* name) const { return read_log(folder_ / name); }
+  [[nodiscard]] std::string folder() const { return folder_.string(); }
 
  private:
   Folder folder_;
@@ -188,6 +189,57 @@ TEST_CASE("a run that is left on one device goes on on the other")
     check_losses_alike(end, run.log("end"), 4);
   }
 }
+
+TEST_CASE("ranks that are threads train as one does, share a GPU or have one each")
+{
+  Runs const run;
+  run("cuda", " --steps 6 --log one");
+  for (char const* ranks : {"2", "4"}) {
+    CAPTURE(ranks);
+    auto const r = run("cuda", std::string(" --steps 6 --log ranks --ranks ") + ranks);
+    CHECK(r.text.find(std::string(ranks) + " ranks") == 0);
+    REQUIRE(run.log("ranks").size() == 6);
+    check_losses_alike(run.log("one"), run.log("ranks"), 6);
+  }
+}
+
+TEST_CASE("a reproducible run gives the same bits for any number of ranks")
+{
+  Runs const run;
+  run("cuda", " --steps 6 --reproducible --log one --save one.end");
+  for (char const* ranks : {"2", "3", "4"}) {
+    CAPTURE(ranks);
+    run("cuda",
+        std::string(" --steps 6 --reproducible --log many --save many.end --ranks ") + ranks);
+    CHECK(run.file("many") == run.file("one"));
+    bool const same_bytes = run.file("many.end") == run.file("one.end");
+    CHECK(same_bytes);
+  }
+}
+
+#if defined(MOE_TRAIN_LM_WITH_NCCL)
+// On one GPU NCCL takes ranks that say to be on hosts of their own.
+TEST_CASE("processes with NCCL between them train as one does, to the bit, and save for any number")
+{
+  Runs const run;
+  std::string const arguments = " --steps 6 --device cuda --files text " + small_model;
+  run("cuda", " --steps 6 --reproducible --log one");
+  auto const r = shell_in(
+      run.folder(),
+      "for r in 0 1; do MOE_RANK=$r MOE_WORLD_SIZE=2 MOE_RUN_ID=a_test MOE_BOOTSTRAP_FILE=id "
+      "NCCL_HOSTID=rank_$r NCCL_SOCKET_IFNAME=lo '" MOE_TRAIN_LM
+      "' --processes --reproducible --log two --save checkpoint" +
+          arguments +
+          " & all=\"$all $!\"; done; code=0; for p in $all; do wait $p || code=$?; done; exit "
+          "$code");
+  INFO(r.text);
+  REQUIRE(r.code == 0);
+  CHECK(r.text.find("2 processes, started by moe") != std::string::npos);
+  REQUIRE(run.log("two").size() == 6);
+  CHECK(run.file("one") == run.file("two"));
+  run("cuda", " --eval-only --resume checkpoint");
+}
+#endif
 
 TEST_CASE("a GPU gives the same bits again, and when a run is left and resumed")
 {

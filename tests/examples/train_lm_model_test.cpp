@@ -118,7 +118,7 @@ TEST_CASE("cross-entropy: value and gradient of the mean")
   auto const mean = [&](Numbers& logits) {
     Numbers work = logits;
     train_lm::cross_entropy(
-        exec, view(work, T, V), View<Id const, 1, Host>(target.data(), T), view(loss, T));
+        exec, view(work, T, V), View<Id const, 1, Host>(target.data(), T), view(loss, T), T);
     return (loss[0] + loss[1] + loss[2] + loss[3]) / 4;
   };
   mean(z);
@@ -131,7 +131,7 @@ TEST_CASE("cross-entropy: value and gradient of the mean")
 
   Numbers gradient = z;
   train_lm::cross_entropy(
-      exec, view(gradient, T, V), View<Id const, 1, Host>(target.data(), T), view(loss, T));
+      exec, view(gradient, T, V), View<Id const, 1, Host>(target.data(), T), view(loss, T), T);
   check_gradient("logits", z, gradient, mean);
 }
 
@@ -229,7 +229,10 @@ struct ScaleBlock : train_lm::MoeBlock<Host> {
   explicit ScaleBlock(index_t hidden) : D{hidden} {}
   index_t D;
 
-  [[nodiscard]] index_t parameter_count() const override { return D; }
+  [[nodiscard]] train_lm::Pieces pieces() const override
+  {
+    return {.list = {{.count = D, .on_all = true}}, .here = D, .whole = D};
+  }
   void initialize(Host const&, View<float, 1, Host> p) const override
   {
     for (index_t d = 0; d < D; ++d) {
@@ -250,6 +253,7 @@ struct ScaleBlock : train_lm::MoeBlock<Host> {
       }
     }
   }
+  void all_reduce_gradients(Host const&, Gradients) const override {}
   void end_step(Host const&) override {}
   void evaluate(Host const&, Values p, index_t, Rows x, RowsOut y) const override
   {
@@ -280,7 +284,7 @@ TEST_CASE("the whole model's gradient along each of its parameters")
 {
   train_lm::Options options;
   options.layers = 2, options.hidden = 8, options.heads = 2, options.context = 6, options.batch = 2;
-  train_lm::Model<Host> const model(exec, options);
+  train_lm::Model<Host> const model(exec, options, train_lm::OneRank<Host>{});
   auto params = model.make_params(), grads = model.make_params();
   model.initialize(params.view(), 3);
   auto a = model.make_activations(2, 6);
@@ -289,7 +293,7 @@ TEST_CASE("the whole model's gradient along each of its parameters")
   View<Id const, 1, Host> const tokens(token.data(), 12), targets(target.data(), 12);
   auto const loss = [&] {
     model.forward(params.const_view(), tokens, train_lm::Model<Host>::Mode::train, a);
-    model.objective(targets, a);
+    model.objective(targets, a, 12);
     double sum = 0;
     for (index_t t = 0; t < 12; ++t) {
       sum += static_cast<double>(a.loss.const_view()(t));
@@ -338,7 +342,8 @@ TEST_CASE("AdamW steps as its equations say, the gradient's norm clipped")
 {
   index_t const n = 5000;  // more than a block
   train_lm::AdamWOptions const o{.learning_rate = 0.1, .weight_decay = 0.2, .clip = 3};
-  train_lm::AdamW<Host> adamw(exec, n, o);
+  train_lm::OneRank<Host> const one;
+  train_lm::AdamW<Host> adamw(exec, one, {.list = {{.count = n}}, .here = n, .whole = n}, o);
   std::vector<float> w(n), g(n);
   Numbers expected(n), m(n), v(n);
   std::mt19937 generator(1);

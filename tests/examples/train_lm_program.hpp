@@ -45,9 +45,10 @@ struct Outcome {
   std::string text;  // both streams
 };
 
-inline Outcome run_in(std::string const& folder, std::string const& arguments)
+// A command of the shell.
+inline Outcome shell_in(std::string const& folder, std::string const& words)
 {
-  std::string const command = "cd '" + folder + "' && '" MOE_TRAIN_LM "' " + arguments + " 2>&1";
+  std::string const command = "cd '" + folder + "' && { " + words + "; } 2>&1";
   std::FILE* const pipe     = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);
   std::string text;
@@ -57,6 +58,11 @@ inline Outcome run_in(std::string const& folder, std::string const& arguments)
   }
   int const status = pclose(pipe);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
+}
+
+inline Outcome run_in(std::string const& folder, std::string const& arguments)
+{
+  return shell_in(folder, "'" MOE_TRAIN_LM "' " + arguments);
 }
 
 // A model of some thousand parameters.

@@ -16,18 +16,20 @@ namespace {
 constexpr index_t tokens = 50;
 constexpr GateFfnSizes sizes{.hidden = 24, .experts = 6, .expert = {.ffn = 10}};
 
-template <class CapacityT>
-auto layer_of(CapacityT capacity)
+template <class CapacityT, class... ExtraTs>
+auto layer_of(CapacityT capacity, ExtraTs... extras)
 {
   return moe::Layer{moe::SoftmaxTopK<2, moe::renormalized>{},
                     capacity,
                     moe::BatchedDispatcher{},
                     moe::Ffn<moe::SwiGlu>{},
                     moe::SwitchLoss{.coeff = 1e-2},
-                    moe::RouterZLoss{.coeff = 1e-3}};
+                    moe::RouterZLoss{.coeff = 1e-3},
+                    extras...};
 }
 auto const dropless = layer_of(moe::Dropless{});
 auto const bounded  = layer_of(moe::DropByPosition{moe::CeilCapacity{.factor = 0.75}});
+auto const by_block = layer_of(moe::Dropless{}, moe::ReproducibleReduction{.block = 16});
 
 // One pass's outputs, filled with what a failed one must leave there.
 template <class LayerT>
@@ -222,6 +224,10 @@ TEST_CASE("whichever allocation fails: OutOfMemoryError, nothing lost, gradients
   {
     check_failures(bounded);
   }
+  SUBCASE("summing by blocks")
+  {
+    check_failures(by_block);
+  }
 }
 
 TEST_CASE("a steady state asks for nothing")
@@ -233,6 +239,10 @@ TEST_CASE("a steady state asks for nothing")
   SUBCASE("bounded")
   {
     check_steady(bounded, Products::own);
+  }
+  SUBCASE("summing by blocks")
+  {
+    check_steady(by_block, Products::own);
   }
   SUBCASE("with the products of a default Host")
   {

@@ -55,8 +55,11 @@ inline ncclUniqueId shared_id(int rank)
   return id;
 }
 
-// The test case `name` on each of P processes, at most two minutes -> exit codes (P), -1 of a rank
-// that was killed.
+// The end of a rank that was killed, and of one that stopped itself (and is killed when the others
+// have ended).
+inline constexpr int killed = -1, stopped = -2;
+
+// The test case `name` on each of P processes, at most two minutes -> exit codes (P), or the above.
 inline std::vector<int> run_processes(int P, std::string const& name)
 {
   std::string folder = (std::filesystem::temp_directory_path() / "moe_nccl_XXXXXX").string();
@@ -92,7 +95,7 @@ inline std::vector<int> run_processes(int P, std::string const& name)
   for (pid_t const rank : ranks) {
     int status = 0;
     pid_t done = 0;
-    while ((done = waitpid(rank, &status, WNOHANG)) == 0 &&
+    while ((done = waitpid(rank, &status, WNOHANG | WUNTRACED)) == 0 &&
            Clock::now() - start < std::chrono::minutes(2)) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
@@ -100,7 +103,16 @@ inline std::vector<int> run_processes(int P, std::string const& name)
       (void)kill(rank, SIGKILL);
       (void)waitpid(rank, &status, 0);
     }
-    ends.push_back(done == rank && WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    ends.push_back(done != rank         ? killed
+                   : WIFSTOPPED(status) ? stopped
+                   : WIFEXITED(status)  ? WEXITSTATUS(status)
+                                        : killed);
+  }
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    if (ends[r] != stopped) { continue; }
+    (void)kill(ranks[r], SIGKILL);  // ends a stopped process as well
+    (void)kill(ranks[r], SIGCONT);
+    (void)waitpid(ranks[r], nullptr, 0);
   }
   std::filesystem::remove_all(folder);
   return ends;

@@ -176,4 +176,17 @@ struct SelfCommunicator {
 static_assert(HasRank<SelfCommunicator> && HasSplit<SelfCommunicator> &&
               HasWindow<SelfCommunicator, Host>);
 
+namespace detail {
+
+// Before the host reads what a collective gave: a communicator whose work may wait on the device
+// for a rank that has died has a wait of its own, which ends with an error; the device's would not
+// end.
+template <class ExecT, class CommT>
+void wait_for_ranks([[maybe_unused]] ExecT const& exec, [[maybe_unused]] CommT const& comm)
+{
+  if constexpr (requires { comm.wait(exec); }) { comm.wait(exec); }
+}
+
+}  // namespace detail
+
 }  // namespace moe

@@ -44,7 +44,14 @@ class Cuda {
   [[nodiscard]] int multiprocessors() const { return state_->multiprocessors; }
   // Compute capability 9.0, for which a program may have kernels of its own (sm_90a).
   [[nodiscard]] bool hopper() const { return state_->hopper; }
-  [[nodiscard]] Products products() const { return state_->products; }
+  [[nodiscard]] Products products() const { return own_ ? Products::own : state_->products; }
+  // This handle's stream and state, but with the library's own products.
+  [[nodiscard]] Cuda with_own_products() const
+  {
+    Cuda c = *this;
+    c.own_ = true;
+    return c;
+  }
   [[nodiscard]] CudaResource& resource() const { return *state_->resource; }
   // cuBLAS on this stream.
   [[nodiscard]] cublasHandle_t cublas() const
@@ -120,7 +127,12 @@ class Cuda {
 
   // Lanes: streams beside this one, made once; lane(i) works after a wait for a mark of this one.
   // They are for what is short beside the work here, so they come first where both could run.
-  [[nodiscard]] Cuda lane(int i) const { return Cuda(state_, state_->lane(i)); }
+  [[nodiscard]] Cuda lane(int i) const
+  {
+    Cuda c    = *this;
+    c.stream_ = state_->lane(i);
+    return c;
+  }
   class Mark {
    public:
     explicit Mark(cudaStream_t stream)
@@ -248,10 +260,6 @@ class Cuda {
   };
 
   explicit Cuda(nullptr_t) {}
-  Cuda(std::shared_ptr<State> state, cudaStream_t stream)
-      : state_{std::move(state)}, stream_{stream}
-  {
-  }
   void copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) const
   {
     if (bytes > 0) { MOE_CUDA_TRY(cudaMemcpyAsync(to, from, bytes, kind, stream_)); }
@@ -285,6 +293,7 @@ class Cuda {
 
   std::shared_ptr<State> state_;
   cudaStream_t stream_ = nullptr;
+  bool own_            = false;
 };
 static_assert(ExecutionSpace<Cuda>);
 

@@ -32,7 +32,14 @@ class Host {
   [[nodiscard]] static Host none() { return Host(nullptr); }
 
   [[nodiscard]] int threads() const { return state_->threads.size(); }
-  [[nodiscard]] Products products() const { return state_->products; }
+  [[nodiscard]] Products products() const { return own_ ? Products::own : state_->products; }
+  // This handle's state, but with the library's own products.
+  [[nodiscard]] Host with_own_products() const
+  {
+    Host h = *this;
+    h.own_ = true;
+    return h;
+  }
   [[nodiscard]] std::pmr::memory_resource* resource() const { return state_->resource; }
 
   [[nodiscard]] void* allocate(std::size_t bytes) const
@@ -150,6 +157,7 @@ class Host {
 
   explicit Host(std::nullptr_t) {}
   std::shared_ptr<State> state_;
+  bool own_ = false;
 };
 static_assert(ExecutionSpace<Host>);
 

@@ -71,6 +71,7 @@ void compare_calls(ExecT const& exec,
   std::vector<index_t> all(static_cast<std::size_t>(n * comm.size()));
   exec.copy_from_host(send.view().data_handle(), mine.data(), mine.size() * sizeof(index_t));
   comm.all_gather(exec, send.const_view(), receive.view());
+  wait_for_ranks(exec, comm);
   exec.copy_to_host(all.data(), receive.view().data_handle(), all.size() * sizeof(index_t));
   check_alike(operation, comm.size(), fields, all);
 }

@@ -16,6 +16,7 @@ class LayerPolicies
   using SharedT = typename Types::SharedT;
 
   static constexpr bool has_shared        = Model::has_shared;
+  static constexpr bool reproducible      = Types::reproducible;
   static constexpr std::size_t loss_count = Types::loss_count;
   static constexpr int top_k              = detail::top_k_of<RouterT>();  // 0: varies
   static constexpr bool given             = detail::IsGiven<RouterT>;
@@ -42,6 +43,8 @@ class LayerPolicies
   using Routed = typename Types::template Routed<T, ExecT>;
   template <class T, class ExecT>
   using Work = typename Types::template Work<T, ExecT>;
+  template <class T, class ExecT>
+  using BesideExperts = typename Model::template BesideExperts<T, ExecT>;
 
   constexpr LayerPolicies(RouterT const& router,
                           CapacityT const& capacity,
@@ -52,8 +55,10 @@ class LayerPolicies
         capacity_{capacity},
         dispatcher_{dispatcher},
         expert_{expert},
-        gate_{detail::pick<GateT>(extras...)},
-        shared_{detail::pick<SharedT>(extras...)},
+        reduction_{detail::pick<typename Types::ReductionT>(extras...)},
+        gate_{Types::Beside::gate(detail::pick<typename Types::GivenGate>(extras...), reduction_)},
+        shared_{Types::Beside::shared(detail::pick<typename Types::GivenShared>(extras...),
+                                      reduction_)},
         losses_{std::tuple_cat(detail::keep_if_loss(extras)...)}
   {
   }
@@ -128,6 +133,7 @@ class LayerPolicies
   CapacityT capacity_;
   DispatcherT dispatcher_;
   ExpertT expert_;
+  typename Types::ReductionT reduction_;  // gate and shared expert are made with it
   GateT gate_;
   SharedT shared_;
   typename Types::Losses losses_;
@@ -165,7 +171,28 @@ class LayerPolicies
                              {"hidden", sizes.hidden},
                              {"experts", sizes.experts},
                              {"chunks", dispatcher_.chunks()},
-                             {"parameters of all experts", count.used()}});
+                             {"parameters of all experts", count.used()},
+                             {"block of the reduction", block()}});
+    }
+  }
+
+  // Of the reproducible reduction, in tokens.
+  [[nodiscard]] index_t block() const
+  {
+    if constexpr (reproducible) {
+      return reduction_.block;
+    } else {
+      return 0;
+    }
+  }
+  // The space with the products that the reduction wants.
+  template <class ExecT>
+  [[nodiscard]] static ExecT on(ExecT const& exec)
+  {
+    if constexpr (reproducible && requires { exec.with_own_products(); }) {
+      return exec.with_own_products();
+    } else {
+      return exec;
     }
   }
 
@@ -261,6 +288,7 @@ class LayerPolicies
     detail::check_sizes(check, sizes, top_k);
     detail::check_policy(check, router_, sizes.experts);
     detail::check_policy(check, capacity_, sizes.experts);
+    detail::check_policy(check, reduction_, sizes.experts);
     detail::check_policy(check, gate_, Model::gate_layout(sizes));
     detail::check_policy(check, expert_, Model::expert_layout(sizes));
     if constexpr (has_shared) { detail::check_policy(check, shared_, Model::shared_layout(sizes)); }

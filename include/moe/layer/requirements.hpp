@@ -9,7 +9,8 @@ template <class R>
 concept FillsExperts = R::fills_experts;  // decides itself how many rows an expert gets
 
 template <class X>
-concept OfAnyKind = OfKind<X, gate_kind> || OfKind<X, shared_kind> || OfKind<X, loss_kind>;
+concept OfAnyKind = OfKind<X, gate_kind> || OfKind<X, shared_kind> || OfKind<X, loss_kind> ||
+                    std::same_as<X, ReproducibleReduction>;
 
 template <class X, class Kind, bool Holds>
 inline constexpr bool unless_of_kind = !OfKind<X, Kind> || Holds;
@@ -82,7 +83,8 @@ struct LayerRequirements {
                 "of <T, ExecT>, see moe/expert/expert_kernel.hpp");
   static_assert(
       (OfAnyKind<ExtraTs> && ...),
-      "moe::Layer: after the expert come a gate, a shared expert or losses; each names its kind");
+      "moe::Layer: after the expert come a gate, a shared expert, losses or "
+      "ReproducibleReduction; each names its kind");
   static_assert(
       (unless_of_kind < ExtraTs, gate_kind, HasGateSizes<ExtraTs>&& NamesState < ExtraTs >> &&...),
       "moe::Layer: a gate has Sizes and the templates Params, Saved and Carry of <T, ExecT>, see "
@@ -100,6 +102,7 @@ struct LayerRequirements {
   static_assert(count_kind<gate_kind, ExtraTs...> <= 1, "moe::Layer: one gate at most");
   static_assert(count_kind<shared_kind, ExtraTs...> <= 1,
                 "moe::Layer: one shared expert at most; give it a larger ffn instead");
+  static_assert(count_kind<reduction_kind, ExtraTs...> <= 1, "moe::Layer: one reduction at most");
   static_assert(!IsGiven<RouterT> || count_kind<gate_kind, ExtraTs...> == 0,
                 "moe::Layer: GivenRouting has no logits, so it takes no gate");
   static_assert(
@@ -154,6 +157,9 @@ struct GateRequirements {
   static constexpr bool met = true;
 };
 
+template <class GateT, class T, class ExecT>
+struct GateRequirements<GateInBlocks<GateT>, T, ExecT> : GateRequirements<GateT, T, ExecT> {};
+
 template <class DispatcherT, class ExpertT, class T, class ExecT>
 struct DispatcherRequirements {
   static_assert(HasDispatchState<DispatcherT, ExpertT, T, ExecT>,
@@ -187,6 +193,9 @@ struct SharedRequirements {
 template <class KernelT, class GateT, class T, class ExecT>
 struct SharedRequirements<SharedExpert<KernelT, GateT>, T, ExecT>
     : ExpertRequirements<KernelT, T, ExecT> {};
+template <class SharedT, class T, class ExecT>
+struct SharedRequirements<SharedInBlocks<SharedT>, T, ExecT>
+    : SharedRequirements<SharedT, T, ExecT> {};
 
 // What forward, backward and evaluate ask for; each part that is not met has said so.
 template <class... Requirements>

@@ -20,6 +20,16 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
 
   using State::State;
 
+  // The blocks of ReproducibleReduction, which all ranks must have whole. Collective.
+  template <class ExecT, class SavedT>
+  void count_blocks(ExecT const& exec, char const* operation, SavedT& saved) const
+  {
+    if constexpr (State::reproducible) {
+      saved.blocks = moe::count_blocks(
+          exec, dispatcher_.communicator(), saved.tokens, State::block(), operation);
+    }
+  }
+
   // gate -> logits, route -> ids and weights, plan -> slots
   template <class ExecT, class T>
   void route(ExecT const& exec,
@@ -68,21 +78,40 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   template <class ExecT, class T, class SavedT>
   void measure(ExecT const& exec, LayerInput<T, ExecT> const& in, SavedT& saved) const
   {
-    auto const input = routing_input(in, saved.sizes.experts, true);
-    auto const comm  = dispatcher_.communicator();
-    auto const value = saved.loss_values.view().data_handle();
+    auto const input                     = routing_input(in, saved.sizes.experts, true);
+    auto const comm                      = dispatcher_.communicator();
+    auto const value                     = saved.loss_values.view().data_handle();
+    [[maybe_unused]] index_t const block = State::block();
+    Tensor<accumulator_t<T>, 2, ExecT> of_blocks(exec, saved.blocks.here, State::loss_count);
     for_each_loss([&]<std::size_t Index>(auto const& loss) {
       count_load<std::decay_t<decltype(loss)>>(
           exec, comm, input, saved.routing, saved.loads[Index]);
-      loss_value(exec,
-                 loss,
-                 input,
-                 saved.logits.const_view(),
-                 saved.loads[Index],
-                 mean_top_k(saved),
-                 View<accumulator_t<T>, 1, ExecT>(value + Index, 1));
+      if constexpr (State::reproducible) {
+        loss_values_of_blocks(exec,
+                              loss,
+                              input,
+                              saved.logits.const_view(),
+                              saved.loads[Index],
+                              mean_top_k(saved),
+                              block,
+                              static_cast<index_t>(Index),
+                              of_blocks.view());
+      } else {
+        loss_value(exec,
+                   loss,
+                   input,
+                   saved.logits.const_view(),
+                   saved.loads[Index],
+                   mean_top_k(saved),
+                   View<accumulator_t<T>, 1, ExecT>(value + Index, 1));
+      }
     });
-    if constexpr (State::loss_count > 0) { comm.all_reduce_sum(exec, saved.loss_values.view()); }
+    if constexpr (State::loss_count > 0 && State::reproducible) {
+      sum_blocks_over_ranks(
+          exec, comm, saved.blocks, of_blocks.const_view(), saved.loss_values.view());
+    } else if constexpr (State::loss_count > 0) {
+      comm.all_reduce_sum(exec, saved.loss_values.view());
+    }
     count_bad_input(exec,
                     input,
                     saved.logits.const_view(),
@@ -169,10 +198,34 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   {
     auto const d_logits = work.d_logits.const_view();
     auto const gate_x   = in.mask.empty() ? in.x : work.masked_x.const_view();
-    gate_.backward_weights(
-        exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, grads.gate);
-    if constexpr (has_shared) {
-      shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, grads.shared);
+    auto const weights  = [&](auto const& to_gate, [[maybe_unused]] auto const& to_shared) {
+      gate_.backward_weights(
+          exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, to_gate);
+      if constexpr (has_shared) {
+        shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, to_shared);
+      }
+    };
+    if constexpr (State::reproducible) {  // block by block, then over all ranks
+      using S             = accumulator_t<T>;
+      auto const partials = work.blocks.partials.view();
+      auto const views    = [&](S* at) {
+        Carver<S, ExecT> carver(at);
+        return State::template BesideExperts<S, ExecT>::carve(carver, saved.sizes);
+      };
+      auto const of = [&](index_t b) {
+        return views(partials.data_handle() + b * partials.extent(1));
+      };
+      exec.zero(partials.data_handle(), work.blocks.partials.bytes());
+      weights([&](index_t b) { return of(b).gate; }, [&](index_t b) { return of(b).shared; });
+      detail::add_block_grads(
+          exec,
+          dispatcher_.communicator(),
+          saved.blocks,
+          work.blocks,
+          views(work.blocks.total.view().data_handle()),
+          typename State::template BesideExperts<G, ExecT>{grads.gate, grads.shared});
+    } else {
+      weights(grads.gate, grads.shared);
     }
   }
 

@@ -124,7 +124,24 @@ class LayerState : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT
             .gate     = gate_.template make_carry<T>(exec, Model::gate_layout(sizes), saved.tokens),
             .experts  = dispatcher_.template make_work<T>(
                 exec, expert_, Model::expert_layout(sizes), saved.experts, saved.plan.rows()),
-            .shared = make_shared_carry<T>(exec, sizes, saved.tokens)};
+            .shared = make_shared_carry<T>(exec, sizes, saved.tokens),
+            .blocks = make_block_grads<S>(exec, sizes, saved.blocks)};
+  }
+
+  // For a gradient of gate and shared expert from each block; nothing without blocks.
+  template <class S, class ExecT>
+  [[nodiscard]] detail::BlockGrads<S, ExecT> make_block_grads(ExecT const& exec,
+                                                              Sizes const& sizes,
+                                                              BlockCounts counts) const
+  {
+    Carver<S, ExecT> count;
+    if constexpr (Policies::reproducible) {
+      Model::template BesideExperts<S, ExecT>::carve(count, sizes);
+    }
+    index_t const n = count.used();
+    return {Tensor<S, 2, ExecT>(exec, counts.here, n),
+            Tensor<S, 1, ExecT>(exec, n),
+            BlockSumWork<S, ExecT>(exec, dispatcher_.communicator().size(), counts, n)};
   }
 
   // Room for x as the gate reads it; nothing without a mask.

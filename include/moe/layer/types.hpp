@@ -5,6 +5,7 @@
 
 #include <moe/dispatch/dispatcher.hpp>
 #include <moe/expert/shared_expert.hpp>
+#include <moe/layer/in_blocks.hpp>
 #include <moe/plan/make_plan.hpp>
 #include <moe/route/gate.hpp>
 #include <moe/route/linear_gate.hpp>
@@ -156,6 +157,27 @@ struct LayerModel {
     }
   };
 
+  // Views of what every rank has beside the experts.
+  template <class T, class ExecT>
+  struct BesideExperts {
+    typename GateT::template Params<T, ExecT> gate;
+    typename SharedT::template Params<T, ExecT> shared;
+
+    static BesideExperts carve(Carver<T, ExecT>& carver, Sizes const& s)
+    {
+      BesideExperts p;
+      p.gate = decltype(p.gate)::carve(carver, gate_layout(s));
+      if constexpr (has_shared) { p.shared = decltype(p.shared)::carve(carver, shared_layout(s)); }
+      return p;
+    }
+    template <class Visit>
+    void for_each(Visit visit) const
+    {
+      gate.for_each(visit);
+      if constexpr (has_shared) { shared.for_each(visit); }
+    }
+  };
+
   static auto gate_layout(Sizes const& s)
   {
     return GateLayout<typename GateT::Sizes>{logit_columns<RouterT>(s.experts), s.hidden, s.gate};
@@ -195,6 +217,7 @@ struct RoutedBatch {
   index_t tokens = 0, sequences = 0;
   index_t tokens_of_all = 0;      // over all ranks, where K varies
   bool filled           = false;  // a forward pass has been here
+  BlockCounts blocks{};           // of ReproducibleReduction
 
   typename GateT::template Saved<T, ExecT> gate;
   Tensor<S, 2, ExecT> logits;       // (T, N)
@@ -266,20 +289,26 @@ struct LayerWork {
   typename GateT::template Carry<T, ExecT> gate;
   typename DispatcherT::template Work<T, ExecT, ExpertT> experts;
   typename detail::SharedState<ModelT::has_shared, T, ExecT, SharedT>::Carry shared;
+  detail::BlockGrads<S, ExecT> blocks;  // of ReproducibleReduction
 };
 
 // The types that follow from a composition.
 template <class RouterT, class DispatcherT, class ExpertT, class... ExtraTs>
 struct LayerTypes {
-  using GateT =
+  using GivenGate =
       typename detail::PickKind<gate_kind,
                                 std::conditional_t<detail::IsGiven<RouterT>, NoGate, LinearGate>,
                                 ExtraTs...>::type;
-  using SharedT = typename detail::PickKind<shared_kind, NoSharedExpert, ExtraTs...>::type;
-  using Losses  = decltype(std::tuple_cat(detail::keep_if_loss(std::declval<ExtraTs>())...));
-  using Model   = LayerModel<RouterT, GateT, ExpertT, SharedT>;
-  using Sizes   = typename Model::Sizes;
+  using GivenShared = typename detail::PickKind<shared_kind, NoSharedExpert, ExtraTs...>::type;
+  using ReductionT  = typename detail::PickKind<reduction_kind, RankByRank, ExtraTs...>::type;
+  using Beside      = detail::BesideExpertsOf<ReductionT, GivenGate, GivenShared>;
+  using GateT       = typename Beside::Gate;
+  using SharedT     = typename Beside::Shared;
+  using Losses      = decltype(std::tuple_cat(detail::keep_if_loss(std::declval<ExtraTs>())...));
+  using Model       = LayerModel<RouterT, GateT, ExpertT, SharedT>;
+  using Sizes       = typename Model::Sizes;
 
+  static constexpr bool reproducible      = std::same_as<ReductionT, ReproducibleReduction>;
   static constexpr std::size_t loss_count = detail::count_kind<loss_kind, ExtraTs...>;
 
   template <class T, class ExecT>

@@ -1,5 +1,7 @@
 #pragma once
 // The stage: loads, and the losses' values and gradients over all tokens.
+#include <algorithm>
+
 #include <moe/comm/communicator.hpp>
 #include <moe/exec/execution_space.hpp>
 #include <moe/exec/gemm.hpp>
@@ -141,8 +143,8 @@ LossRowOf<LossT, S, ExecT> loss_rows(LossT const& loss,
 
 }  // namespace detail
 
-// The load that a loss names, over the ranks of `comm` when it is the batch's; a sequence lies whole
-// at one rank, but how many there are is counted over all.
+// The load that a loss names, over the ranks of `comm` when it is the batch's; a sequence lies
+// whole at one rank, but how many there are is counted over all.
 template <class LossT, class ExecT, class CommT, class S>
 void count_load(ExecT const& exec,
                 CommT const& comm,
@@ -194,6 +196,31 @@ void loss_value(ExecT const& exec,
                     detail::LossValueRow<LossT, S, ExecT>{
                         detail::loss_rows(loss, in, logits, load, top_k), per_token.view()});
   sum_rows(exec, per_token.const_view(), Result::overwrite, value);
+}
+
+// values(b, column) = the same over the tokens of block b; values (blocks, losses)
+template <class LossT, class ExecT, class S>
+void loss_values_of_blocks(ExecT const& exec,
+                           LossT const& loss,
+                           RoutingInput<S, ExecT> const& in,
+                           std::type_identity_t<View<S const, 2, ExecT>> logits,
+                           Load<S, ExecT> const& load,
+                           double top_k,
+                           index_t block,
+                           index_t column,
+                           View<S, 2, ExecT> values)
+{
+  Tensor<S, 2, ExecT> per_token(exec, in.tokens, 1);
+  exec.for_each_row(in.tokens,
+                    detail::LossValueRow<LossT, S, ExecT>{
+                        detail::loss_rows(loss, in, logits, load, top_k), per_token.view()});
+  for (index_t b = 0; b < values.extent(0); ++b) {
+    index_t const first = b * block, count = std::min(block, in.tokens - first);
+    sum_rows(exec,
+             View<S const, 2, ExecT>(per_token.const_view().data_handle() + first, count, 1),
+             Result::overwrite,
+             View<S, 1, ExecT>(values.data_handle() + b * values.extent(1) + column, 1));
+  }
 }
 
 // d_logits (T, N) += loss scale times the gradient

@@ -1,10 +1,11 @@
 #pragma once
-// The dense product on Cuda by cuBLAS (contract: exec/gemm.hpp).
+// The dense product on Cuda (contract: exec/gemm.hpp): by cuBLAS, or the library's own.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <moe/core/element.hpp>
 #include <moe/core/tensor.hpp>
 #include <moe/exec/cuda.cuh>
+#include <moe/exec/cuda/plain_gemm.cuh>
 #include <moe/exec/gemm.hpp>
 
 namespace moe {
@@ -182,6 +183,9 @@ void gemm(Cuda const& exec,
       exec.zero(c.data_handle(), static_cast<std::size_t>(c.size()) * sizeof(C));
     }
     return;
+  }
+  if (exec.products() == Products::own) {
+    return detail::plain_gemm<TA, TB, C>(exec, ta, a, tb, b, result, c);
   }
   if constexpr (std::is_same_v<TA, TB> && (std::is_same_v<C, TA> || std::is_same_v<C, float>)) {
     detail::cublas_product(

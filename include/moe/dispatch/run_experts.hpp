@@ -14,7 +14,8 @@ template <class ExecT, class ScheduleT, class ExpertsT, class T>
                                                 RowGroups<ExecT> const& groups,
                                                 IndexedRows<T, ExecT> const& x)
 {
-  auto scratch = experts.kernel.template make_scratch<T>(
+  auto const phase = exec.phase(Phase::experts);
+  auto scratch     = experts.kernel.template make_scratch<T>(
       exec, experts.params.layout(), groups.rows, Pass::infer);
   Tensor<T, 2, ExecT> out(exec, groups.rows, x.columns());
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
@@ -32,7 +33,8 @@ template <class ExecT, class ScheduleT, class ExpertsT, class T, class SavedT>
                                                   IndexedRows<T, ExecT> const& x,
                                                   SavedT& saved)
 {
-  auto scratch = experts.kernel.template make_scratch<T>(
+  auto const phase = exec.phase(Phase::experts);
+  auto scratch     = experts.kernel.template make_scratch<T>(
       exec, experts.params.layout(), groups.rows, Pass::forward);
   Tensor<T, 2, ExecT> out(exec, groups.rows, x.columns());
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
@@ -53,6 +55,7 @@ void backward_experts_data(ExecT const& exec,
                            std::type_identity_t<View<accumulator_t<T> const, 1, ExecT>> weight,
                            WorkT& work)
 {
+  auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
     experts.kernel.backward_data(exec,
                                  experts.params,
@@ -86,6 +89,7 @@ void backward_experts_weights(ExecT const& exec,
                               WorkT& work,
                               GradsT const& grads)
 {
+  auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
     experts.kernel.backward_weights(exec, saved, some, x, dy, weight, work.carry, grads);
   });

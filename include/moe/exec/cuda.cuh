@@ -8,6 +8,7 @@
 
 #include <moe/core/error.hpp>
 #include <moe/exec/cuda/launch.cuh>
+#include <moe/exec/cuda/profiler.cuh>
 #include <moe/exec/cuda/resource.cuh>
 #include <moe/exec/cuda/warp_team.cuh>
 #include <moe/exec/execution_space.hpp>
@@ -68,7 +69,9 @@ class Cuda {
   {
     check_resource("moe::Cuda::allocate");
     try {
-      return state_->resource->allocate(bytes, stream_);
+      void* const p = state_->resource->allocate(bytes, stream_);
+      if (recorder_ != nullptr) { recorder_->allocated(bytes); }
+      return p;
     } catch (std::bad_alloc const&) {
       throw OutOfMemoryError("moe::Cuda::allocate",
                              "bytes",
@@ -76,9 +79,11 @@ class Cuda {
                              "what the memory resource can give");
     }
   }
-  void deallocate(void* p, std::size_t bytes) const noexcept
+  void deallocate(void* p, std::size_t bytes) const noexcept { deallocate(p, bytes, stream_); }
+  void deallocate(void* p, std::size_t bytes, cudaStream_t stream) const noexcept
   {
-    state_->resource->deallocate(p, bytes, stream_);
+    state_->resource->deallocate(p, bytes, stream);
+    if (recorder_ != nullptr) { recorder_->deallocated(bytes); }
   }
 
   void copy_from_host(void* to, void const* from, std::size_t bytes) const
@@ -118,7 +123,7 @@ class Cuda {
   }
 
   // Lanes: streams beside this one, made once; lane(i) works after a wait for a mark of this one.
-  [[nodiscard]] Cuda lane(int i) const { return Cuda(state_, state_->lane(i)); }
+  [[nodiscard]] Cuda lane(int i) const { return Cuda(state_, state_->lane(i), recorder_); }
   class Mark {
    public:
     explicit Mark(cudaStream_t stream)
@@ -136,6 +141,22 @@ class Cuda {
   };
   [[nodiscard]] Mark mark() const { return Mark(stream_); }
   void wait(Mark const& m) const { MOE_CUDA_TRY(cudaStreamWaitEvent(stream_, m.event())); }
+
+  // The same space, which tells `profiler` what it and its lanes do. What is captured into a graph
+  // is left out, and so are the graph's replays.
+  [[nodiscard]] Cuda with(CudaProfiler const& profiler) const
+  {
+    profiler.recorder()->clock.use_on(device());
+    return Cuda(state_, stream_, profiler.recorder());
+  }
+  [[nodiscard]] PhaseScope<CudaProfiler::Recorder> phase(Phase p) const
+  {
+    return {recorder_.get(), p, stream_};
+  }
+  void count_sent(std::size_t bytes) const noexcept
+  {
+    if (recorder_ != nullptr && recorder_->clock.runs(stream_)) { recorder_->count_sent(bytes); }
+  }
 
   // Before any work: an error that somebody's earlier call left pending, another current device,
   // and a capture that the memory resource would break are refused.
@@ -237,8 +258,10 @@ class Cuda {
   };
 
   explicit Cuda(nullptr_t) {}
-  Cuda(std::shared_ptr<State> state, cudaStream_t stream)
-      : state_{std::move(state)}, stream_{stream}
+  Cuda(std::shared_ptr<State> state,
+       cudaStream_t stream,
+       std::shared_ptr<CudaProfiler::Recorder> recorder)
+      : state_{std::move(state)}, stream_{stream}, recorder_{std::move(recorder)}
   {
   }
   void copy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) const
@@ -274,6 +297,7 @@ class Cuda {
 
   std::shared_ptr<State> state_;
   cudaStream_t stream_ = nullptr;
+  std::shared_ptr<CudaProfiler::Recorder> recorder_;  // null: nobody listens
 };
 static_assert(ExecutionSpace<Cuda>);
 

@@ -11,6 +11,7 @@
 #include <moe/core/team.hpp>
 #include <moe/exec/execution_space.hpp>
 #include <moe/exec/host/pooling_resource.hpp>
+#include <moe/exec/host/profiler.hpp>
 #include <moe/exec/host/thread_pool.hpp>
 
 namespace moe {
@@ -37,11 +38,14 @@ class Host {
 
   [[nodiscard]] void* allocate(std::size_t bytes) const
   {
-    return allocate(*state_->resource, bytes);
+    void* const p = allocate(*state_->resource, bytes);
+    if (recorder_ != nullptr) { recorder_->allocated(bytes); }
+    return p;
   }
   void deallocate(void* p, std::size_t bytes) const noexcept
   {
     state_->resource->deallocate(p, bytes, PoolingResource::alignment);
+    if (recorder_ != nullptr) { recorder_->deallocated(bytes); }
   }
 
   void copy_from_host(void* to, void const* from, std::size_t bytes) const
@@ -94,6 +98,22 @@ class Host {
   void wait(Mark) const {}
   void synchronize() const {}
   void enter(char const*) const {}
+
+  // The same space, which tells `profiler` what it does.
+  [[nodiscard]] Host with(HostProfiler const& profiler) const
+  {
+    Host profiled      = *this;
+    profiled.recorder_ = profiler.recorder();
+    return profiled;
+  }
+  [[nodiscard]] PhaseScope<HostProfiler::Recorder> phase(Phase p) const
+  {
+    return {recorder_.get(), p, HostProfiler::Recorder::Track{}};
+  }
+  void count_sent(std::size_t bytes) const noexcept
+  {
+    if (recorder_ != nullptr) { recorder_->count_sent(bytes); }
+  }
 
  private:
   struct State {
@@ -150,6 +170,7 @@ class Host {
 
   explicit Host(std::nullptr_t) {}
   std::shared_ptr<State> state_;
+  std::shared_ptr<HostProfiler::Recorder> recorder_;  // null: nobody listens
 };
 static_assert(ExecutionSpace<Host>);
 

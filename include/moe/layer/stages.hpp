@@ -29,6 +29,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
              Routed<T, ExecT>& to) const
   {
     using S           = accumulator_t<T>;
+    auto const phase  = exec.phase(Phase::router);
     auto const comm   = dispatcher_.communicator();
     auto const input  = routing_input(in, to.sizes.experts, training);
     auto memory       = State::make_masked(exec, in);
@@ -66,6 +67,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   template <class ExecT, class T, class SavedT>
   void measure(ExecT const& exec, LayerInput<T, ExecT> const& in, SavedT& saved) const
   {
+    auto const phase = exec.phase(Phase::losses);
     auto const input = routing_input(in, saved.sizes.experts, true);
     auto const comm  = dispatcher_.communicator();
     auto const value = saved.loss_values.view().data_handle();
@@ -97,7 +99,10 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
              [[maybe_unused]] SharedSavedT& saved,
              [[maybe_unused]] View<accumulator_t<T>, 2, ExecT> addend) const
   {
-    if constexpr (has_shared) { shared_.forward(exec, params.shared, in.x, saved, addend); }
+    if constexpr (has_shared) {
+      auto const phase = exec.phase(Phase::shared_expert);
+      shared_.forward(exec, params.shared, in.x, saved, addend);
+    }
   }
 
   // d_weight -> d_logits, through drops' renormalisation and the router, and the losses' part.
@@ -109,6 +114,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                       View<accumulator_t<T>, 2, ExecT> d_given_weight) const
   {
     using S           = accumulator_t<T>;
+    auto const phase  = exec.phase(Phase::router);
     auto const input  = routing_input(in, saved.sizes.experts, true);
     auto const logits = saved.logits.const_view();
     auto const d      = work.d_weight.view();
@@ -129,6 +135,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                                      work.d_weight.const_view(),
                                      work.d_logits.view());
     for_each_loss([&]<std::size_t Index>(auto const& loss) {
+      auto const of_loss = exec.phase(Phase::losses);
       loss_backward(
           exec, loss, input, logits, saved.loads[Index], mean_top_k(saved), work.d_logits.view());
     });
@@ -147,12 +154,14 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                             [[maybe_unused]] View<T const, 2, ExecT> dy,
                             WorkT& work) const
   {
+    auto const phase    = exec.phase(Phase::router);
     auto const d_logits = work.d_logits.const_view();
     auto const addend   = work.addend.view();
     auto const gate_x   = detail::masked_rows(exec, in.x, in.mask, work.masked_x);
     gate_.backward_data(
         exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, addend);
     if constexpr (has_shared) {
+      auto const of_shared = exec.phase(Phase::shared_expert);
       shared_.backward_data(exec, params.shared, saved.shared, in.x, dy, work.shared, addend);
     }
   }
@@ -165,11 +174,13 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                                WorkT& work,
                                Params<G, ExecT> const& grads) const
   {
+    auto const phase    = exec.phase(Phase::router);
     auto const d_logits = work.d_logits.const_view();
     auto const gate_x   = in.mask.empty() ? in.x : work.masked_x.const_view();
     gate_.backward_weights(
         exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, grads.gate);
     if constexpr (has_shared) {
+      auto const of_shared = exec.phase(Phase::shared_expert);
       shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, grads.shared);
     }
   }

@@ -28,7 +28,8 @@ struct CudaOptions {
 // and must be current whenever the handle is used.
 class Cuda {
  public:
-  using team_type = WarpTeam;
+  using team_type     = WarpTeam;
+  using profiler_type = CudaProfiler;
 
   // On the caller's stream, or on one of its own that is ordered with the default stream.
   Cuda() : Cuda(nullptr, CudaOptions{}) {}

@@ -27,7 +27,8 @@ struct HostOptions {
 // parallel loops then take turns.
 class Host {
  public:
-  using team_type = SerialTeam;
+  using team_type     = SerialTeam;
+  using profiler_type = HostProfiler;
 
   explicit Host(HostOptions options = {}) : state_{std::make_shared<State>(options)} {}
   [[nodiscard]] static Host none() { return Host(nullptr); }

@@ -13,8 +13,8 @@ struct PhaseTime {
 };
 
 // Times, calls and bytes are means over the steps. A phase's time is its own: without that of
-// phases within it on the same stream (Host: in the same thread), so the phases of a pass, and what
-// is `other`, add up to the pass. Numbers of nothing (a ratio without communication, drops that
+// phases within it on the same stream, so that on one stream the phases of a pass, and what is
+// `other`, add up to the pass. Numbers of nothing (a ratio without communication, drops that
 // nobody told of) are NaN; in text "-", in JSON null.
 struct ProfileReport {
   index_t steps    = 0;

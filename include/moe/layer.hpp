@@ -50,6 +50,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     static_assert(Stages::template fits<T, ExecT>);
     auto const exec = Stages::on(space);
     exec.enter("moe::Layer::forward");
+    auto const pass = exec.phase(Phase::forward);
     check_forward(exec, in, params, y, "moe::Layer::forward", &saved);
     Stages::template compare_calls<T>(exec, "moe::Layer::forward", saved.sizes);
     count_blocks(exec, "moe::Layer::forward", saved);
@@ -80,6 +81,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     static_assert(Stages::template fits<T, ExecT>);
     auto const exec = Stages::on(space);
     exec.enter("moe::Layer::backward");
+    auto const pass = exec.phase(Phase::backward);
     check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved, in);  // all memory, before any write
     Stages::template compare_calls<T>(exec, "moe::Layer::backward", saved.sizes);
@@ -166,6 +168,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     static_assert(Stages::template fits<T, ExecT>);
     auto const exec = Stages::on(space);
     exec.enter("moe::Layer::evaluate");
+    auto const pass = exec.phase(Phase::evaluate);
     check_forward(exec, in, params, y, "moe::Layer::evaluate");
     auto const sizes = Stages::here(params.layout());
     Stages::template compare_calls<T>(exec, "moe::Layer::evaluate", sizes);

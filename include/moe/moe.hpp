@@ -3,6 +3,7 @@
 #include <moe/core/initialize.hpp>
 #include <moe/dispatch/local_dispatcher.hpp>
 #include <moe/exec/host/primitives.hpp>
+#include <moe/exec/profile_text.hpp>
 #include <moe/expert/ffn.hpp>
 #include <moe/expert/shared_expert.hpp>
 #include <moe/layer.hpp>

@@ -35,6 +35,8 @@ struct WholeSpace {
   void wait(int) const {}
   void synchronize() const {}
   void enter(char const*) const {}
+  [[nodiscard]] int phase(moe::Phase) const { return 0; }
+  void count_sent(std::size_t) const noexcept {}
 };
 
 struct Whole : WholeSpace<Whole> {};
@@ -107,6 +109,21 @@ struct NoEnter : WholeSpace<NoEnter> {
   void enter() const {}  // errors name the operation
 };
 static_assert(!moe::HasEnter<NoEnter> && !ExecutionSpace<NoEnter>);
+
+struct PhaseOfNothing : WholeSpace<PhaseOfNothing> {
+  void phase(moe::Phase) const {}  // it must last as long as the phase
+};
+static_assert(!moe::HasPhases<PhaseOfNothing> && !ExecutionSpace<PhaseOfNothing>);
+
+struct PhaseByName : WholeSpace<PhaseByName> {
+  [[nodiscard]] int phase(char const*) const { return 0; }
+};
+static_assert(!moe::HasPhases<PhaseByName> && !ExecutionSpace<PhaseByName>);
+
+struct CountingMayThrow : WholeSpace<CountingMayThrow> {
+  void count_sent(std::size_t) const {}  // a collective would end halfway
+};
+static_assert(!moe::HasPhases<CountingMayThrow> && !ExecutionSpace<CountingMayThrow>);
 
 // -- teams --
 

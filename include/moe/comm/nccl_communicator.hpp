@@ -1,6 +1,7 @@
 #pragma once
 // Ranks that talk through NCCL. Its calls are a parameter: nccl.cuh has the real ones and names the
 // communicators, NcclCommunicator and NcclCommunicatorRef.
+#include <moe/comm/collective_phase.hpp>
 #include <moe/comm/nccl_link.hpp>
 
 namespace moe {
@@ -32,6 +33,7 @@ class NcclCollectives {
     auto const check = entered(exec, "moe::NcclCommunicator::all_reduce_sum");
     check.check.not_null("x", x);
     if (size() == 1 || x.empty()) { return; }
+    auto const phase = collective_phase(exec, bytes_of_all_reduce(bytes<T>(x.size()), size()));
     call(check, "ncclAllReduce", [&](auto comm) {
       return Api::all_reduce_sum(
           x.data_handle(), x.data_handle(), n_of(x), nccl_type<T>(), comm, Api::stream_of(exec));
@@ -49,6 +51,7 @@ class NcclCollectives {
     check.parts("receive", receive.size(), "send", send.size());
     if (size() == 1) { return copy(exec, receive.data_handle(), send.data_handle(), send.size()); }
     if (send.empty()) { return; }
+    auto const phase = collective_phase(exec, bytes_to_others(bytes<T>(send.size()), size()));
     call(check, "ncclAllGather", [&](auto comm) {
       return Api::all_gather(send.data_handle(),
                              receive.data_handle(),
@@ -70,6 +73,7 @@ class NcclCollectives {
     check.parts("send", send.size(), "receive", receive.size());
     if (size() == 1) { return copy(exec, receive.data_handle(), send.data_handle(), send.size()); }
     if (receive.empty()) { return; }
+    auto const phase = collective_phase(exec, bytes_to_others(bytes<T>(receive.size()), size()));
     call(check, "ncclReduceScatter", [&](auto comm) {
       return Api::reduce_scatter_sum(send.data_handle(),
                                      receive.data_handle(),
@@ -212,9 +216,12 @@ class NcclCollectives {
     char const* const operation = check.check.operation;
     int const me                = rank();
     bool any                    = false;
+    std::size_t sent            = 0;
     for (int r = 0; r < size(); ++r) {
       any = any || (r != me && (send_block(r).count > 0 || receive_block(r).count > 0));
+      sent += r != me ? bytes<T>(send_block(r).count) : 0;
     }
+    auto const phase = collective_phase(exec, sent);
     if (size() > 1) { link().begin(operation); }
     copy(exec,
          receive + receive_block(me).offset,

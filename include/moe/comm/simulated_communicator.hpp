@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <moe/comm/collective_phase.hpp>
 #include <moe/comm/communicator.hpp>
 #include <moe/comm/cost_model.hpp>
 #include <moe/core/team.hpp>
@@ -98,6 +99,8 @@ class SimulatedCommunicator {
   {
     auto const check = entered(exec, "moe::SimulatedCommunicator::all_reduce_sum");
     check.check.not_null("x", x);
+    auto const phase =
+        detail::collective_phase(exec, detail::bytes_of_all_reduce(bytes<T>(x.size()), size()));
     finish_even((bytes<T>(x.size()) + members_->size() - 1) / members_->size(), 2);
     times_ranks(exec, x);
   }
@@ -111,6 +114,7 @@ class SimulatedCommunicator {
     auto const check = entered(exec, "moe::SimulatedCommunicator::all_gather");
     check.buffers(send, receive);
     check.parts("receive", receive.size(), "send", n);
+    auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     finish_even(bytes<T>(n));
     for (int r = 0; r < size(); ++r) {
       exec.copy(receive.data_handle() + r * n, send.data_handle(), bytes<T>(n));
@@ -126,6 +130,7 @@ class SimulatedCommunicator {
     auto const check = entered(exec, "moe::SimulatedCommunicator::reduce_scatter_sum");
     check.buffers(send, receive);
     check.parts("send", send.size(), "receive", n);
+    auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     finish_even(bytes<T>(n));
     exec.copy(receive.data_handle(), send.data_handle() + rank_ * n, bytes<T>(n));
     times_ranks(exec, receive);
@@ -141,6 +146,7 @@ class SimulatedCommunicator {
     check.buffers(send, receive);
     check.check.equal("receive extent", receive.size(), "send extent", send.size());
     check.parts("receive", receive.size(), "block", n);
+    auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     finish_even(bytes<T>(n));
     for (int r = 0; r < size(); ++r) {
       exec.copy(receive.data_handle() + r * n, send.data_handle() + rank_ * n, bytes<T>(n));
@@ -159,6 +165,8 @@ class SimulatedCommunicator {
     check.blocks("send", send_blocks, send.size());
     check.blocks("receive", receive_blocks, receive.size());
     check.blocks_apart(receive_blocks);
+    auto const phase =
+        detail::collective_phase(exec, detail::bytes_to_others(send_blocks, rank_, sizeof(T)));
     Sent sent;
     for_each_peer([&](bool in_host, std::size_t r) {
       sent.add(in_host, bytes<T>(send_blocks.counts[r]), bytes<T>(receive_blocks.counts[r]));

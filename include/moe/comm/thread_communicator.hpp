@@ -1,6 +1,7 @@
 #pragma once
 // Ranks that are threads of one process: the whole expert-parallel path on any machine.
 // A ThreadWorld (thread_world.hpp) makes them.
+#include <moe/comm/collective_phase.hpp>
 #include <moe/comm/communicator.hpp>
 #include <moe/comm/thread_call.hpp>
 #include <moe/comm/thread_window.hpp>
@@ -30,6 +31,8 @@ class ThreadCommunicator {
   {
     auto const check = entered(exec, detail::Collective::all_reduce_sum);
     check.check.not_null("x", x);
+    auto const phase =
+        detail::collective_phase(exec, detail::bytes_of_all_reduce(bytes<T>(x.size()), size()));
     auto call =
         begin(exec, detail::Collective::all_reduce_sum, detail::sum_fingerprint<T>(x.size()));
     exec.copy(call.stage(bytes<T>(x.size())), x.data_handle(), bytes<T>(x.size()));
@@ -46,7 +49,8 @@ class ThreadCommunicator {
     auto const check = entered(exec, detail::Collective::all_gather);
     check.buffers(send, receive);
     check.parts("receive", receive.size(), "send", n);
-    auto call = begin(exec, detail::Collective::all_gather, fingerprint<T>(n));
+    auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
+    auto call        = begin(exec, detail::Collective::all_gather, fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(n)), send.data_handle(), bytes<T>(n));
     call.meet();
     for (int r = 0; r < size(); ++r) {
@@ -63,6 +67,7 @@ class ThreadCommunicator {
     auto const check = entered(exec, detail::Collective::reduce_scatter_sum);
     check.buffers(send, receive);
     check.parts("send", send.size(), "receive", n);
+    auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     auto call = begin(exec, detail::Collective::reduce_scatter_sum, detail::sum_fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(send.size())), send.data_handle(), bytes<T>(send.size()));
     call.meet();
@@ -79,7 +84,8 @@ class ThreadCommunicator {
     check.buffers(send, receive);
     check.check.equal("receive extent", receive.size(), "send extent", send.size());
     check.parts("receive", receive.size(), "block", n);
-    auto call = begin(exec, detail::Collective::all_to_all, fingerprint<T>(n));
+    auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
+    auto call        = begin(exec, detail::Collective::all_to_all, fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(send.size())), send.data_handle(), bytes<T>(send.size()));
     call.meet();
     for (int r = 0; r < size(); ++r) {
@@ -99,6 +105,8 @@ class ThreadCommunicator {
     check.blocks("send", send_blocks, send.size());
     check.blocks("receive", receive_blocks, receive.size());
     check.blocks_apart(receive_blocks);
+    auto const phase =
+        detail::collective_phase(exec, detail::bytes_to_others(send_blocks, rank_, sizeof(T)));
     auto call              = begin(exec, detail::Collective::all_to_all_v, fingerprint<T>(0));
     index_t const sent     = call.mine().set_counts(send_blocks, receive_blocks);
     std::byte* const stage = call.stage(bytes<T>(sent));

@@ -72,6 +72,7 @@ void combine(ExecT const& exec,
              std::type_identity_t<View<accumulator_t<T> const, 2, ExecT>> addend,
              View<T, 2, ExecT> y)
 {
+  auto const phase = exec.phase(Phase::combine);
   exec.for_each_row(y.extent(0),
                     detail::CombineRow<T, ExecT>{
                         assignments, plan.slot_of.const_view(), weight, rows, addend, y});

@@ -41,6 +41,7 @@ void to_slots(ExecT const& exec,
               std::type_identity_t<View<S const, 1, ExecT>> of_assignment,
               View<S, 1, ExecT> at_slot)
 {
+  auto const phase = exec.phase(Phase::dispatch);
   exec.for_each_row(
       of_assignment.extent(0),
       detail::ToSlotsRow<S, ExecT>{plan.slot_of.const_view(), of_assignment, at_slot});
@@ -52,6 +53,7 @@ void from_slots(ExecT const& exec,
                 std::type_identity_t<View<S const, 1, ExecT>> at_slot,
                 View<S, 1, ExecT> of_assignment)
 {
+  auto const phase = exec.phase(Phase::dispatch);
   exec.for_each_row(
       of_assignment.extent(0),
       detail::FromSlotsRow<S, ExecT>{plan.slot_of.const_view(), at_slot, of_assignment});

@@ -28,6 +28,7 @@ void infer_experts(ExecT const& exec,
                    IndexedRows<T, ExecT> const& x,
                    ExpertOutput<T, ExecT, KernelT>& to)
 {
+  auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
     experts.kernel.infer(exec, experts.params, some, x, to.scratch, to.out.view());
   });
@@ -43,6 +44,7 @@ void forward_experts(ExecT const& exec,
                      SavedT& saved,
                      ExpertOutput<T, ExecT, KernelT>& to)
 {
+  auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
     experts.kernel.forward(exec, experts.params, some, x, saved, to.scratch, to.out.view());
   });
@@ -60,6 +62,7 @@ void backward_experts_data(ExecT const& exec,
                            std::type_identity_t<View<accumulator_t<T> const, 1, ExecT>> weight,
                            WorkT& work)
 {
+  auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
     experts.kernel.backward_data(exec,
                                  experts.params,
@@ -93,6 +96,7 @@ void backward_experts_weights(ExecT const& exec,
                               WorkT& work,
                               GradsT const& grads)
 {
+  auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
     experts.kernel.backward_weights(exec, saved, some, x, dy, weight, work.carry, grads);
   });

@@ -9,6 +9,7 @@
 
 #include <moe/core/error.hpp>
 #include <moe/exec/cuda/launch.cuh>
+#include <moe/exec/cuda/profiler.cuh>
 #include <moe/exec/cuda/resource.cuh>
 #include <moe/exec/cuda/warp_team.cuh>
 #include <moe/exec/execution_space.hpp>
@@ -28,7 +29,8 @@ struct CudaOptions {
 // and must be current whenever the handle is used.
 class Cuda {
  public:
-  using team_type = WarpTeam;
+  using team_type     = WarpTeam;
+  using profiler_type = CudaProfiler;
 
   // On the caller's stream, or on one of its own that is ordered with the default stream.
   Cuda() : Cuda(nullptr, CudaOptions{}) {}
@@ -76,7 +78,9 @@ class Cuda {
   {
     check_resource("moe::Cuda::allocate");
     try {
-      return state_->resource->allocate(bytes, stream_);
+      void* const p = state_->resource->allocate(bytes, stream_);
+      if (recorder_ != nullptr) { recorder_->allocated(bytes); }
+      return p;
     } catch (std::bad_alloc const&) {
       throw OutOfMemoryError("moe::Cuda::allocate",
                              "bytes",
@@ -84,9 +88,11 @@ class Cuda {
                              "what the memory resource can give");
     }
   }
-  void deallocate(void* p, std::size_t bytes) const noexcept
+  void deallocate(void* p, std::size_t bytes) const noexcept { deallocate(p, bytes, stream_); }
+  void deallocate(void* p, std::size_t bytes, cudaStream_t stream) const noexcept
   {
-    state_->resource->deallocate(p, bytes, stream_);
+    state_->resource->deallocate(p, bytes, stream);
+    if (recorder_ != nullptr) { recorder_->deallocated(bytes); }
   }
 
   void copy_from_host(void* to, void const* from, std::size_t bytes) const
@@ -153,6 +159,24 @@ class Cuda {
   };
   [[nodiscard]] Mark mark() const { return Mark(stream_); }
   void wait(Mark const& m) const { MOE_CUDA_TRY(cudaStreamWaitEvent(stream_, m.event())); }
+
+  // The same space, which tells `profiler` what it and its lanes do. What is captured into a graph
+  // is left out, and so are the graph's replays.
+  [[nodiscard]] Cuda with(CudaProfiler const& profiler) const
+  {
+    profiler.recorder()->clock.use_on(device());
+    Cuda profiled      = *this;
+    profiled.recorder_ = profiler.recorder();
+    return profiled;
+  }
+  [[nodiscard]] PhaseScope<CudaProfiler::Recorder> phase(Phase p) const
+  {
+    return {recorder_.get(), p, stream_};
+  }
+  void count_sent(std::size_t bytes) const noexcept
+  {
+    if (recorder_ != nullptr && recorder_->clock.runs(stream_)) { recorder_->count_sent(bytes); }
+  }
 
   // Before any work: an error that somebody's earlier call left pending, another current device,
   // and a capture that the memory resource would break are refused.
@@ -294,6 +318,7 @@ class Cuda {
   std::shared_ptr<State> state_;
   cudaStream_t stream_ = nullptr;
   bool own_            = false;
+  std::shared_ptr<CudaProfiler::Recorder> recorder_;  // null: nobody listens
 };
 static_assert(ExecutionSpace<Cuda>);
 

@@ -4,12 +4,14 @@
 #include <cstddef>
 
 #include <moe/core/team.hpp>
+#include <moe/exec/phase.hpp>
 
 namespace moe {
 
-// Whose dense products a space uses. The library's own give the same bits for any number of threads,
-// any batch neighbours and any schedule; a BLAS (cuBLAS) promises none of it. `automatic`: on Host a
-// BLAS when one was found; on Cuda cuBLAS for dense products and for SerialDispatcher's experts.
+// Whose dense products a space uses. The library's own give the same bits for any number of
+// threads, any batch neighbours and any schedule; a BLAS (cuBLAS) promises none of it. `automatic`:
+// on Host a BLAS when one was found; on Cuda cuBLAS for dense products and for SerialDispatcher's
+// experts.
 enum class Products { automatic, own, blas };
 
 namespace detail {
@@ -61,6 +63,14 @@ concept HasLaneOrder = requires(X const x) {
 template <class X>
 concept HasEnter = requires(X const x, char const* operation) { x.enter(operation); };
 
+// phase(p) is a scope that a profiler times, count_sent(n) tells it of n bytes to other ranks. Both
+// are a look at a pointer where the handle has no profiler.
+template <class X>
+concept HasPhases = requires(X const x, Phase p, std::size_t n) {
+  { x.phase(p) } -> std::destructible;
+  { x.count_sent(n) } noexcept;
+};
+
 // Copyable and cheap: a handle to state that is made once, the only carrier of stream and memory,
 // and the first argument of everything that works. Beside these members a space has, found by
 // overload on the handle, the primitives
@@ -73,6 +83,6 @@ concept HasEnter = requires(X const x, char const* operation) { x.enter(operatio
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&
-    HasLaneOrder<X> && HasEnter<X> && requires(X const x) { x.synchronize(); };
+    HasLaneOrder<X> && HasEnter<X> && HasPhases<X> && requires(X const x) { x.synchronize(); };
 
 }  // namespace moe

@@ -11,6 +11,7 @@
 #include <moe/core/team.hpp>
 #include <moe/exec/execution_space.hpp>
 #include <moe/exec/host/pooling_resource.hpp>
+#include <moe/exec/host/profiler.hpp>
 #include <moe/exec/host/thread_pool.hpp>
 
 namespace moe {
@@ -26,7 +27,8 @@ struct HostOptions {
 // parallel loops then take turns.
 class Host {
  public:
-  using team_type = SerialTeam;
+  using team_type     = SerialTeam;
+  using profiler_type = HostProfiler;
 
   explicit Host(HostOptions options = {}) : state_{std::make_shared<State>(options)} {}
   [[nodiscard]] static Host none() { return Host(nullptr); }
@@ -44,11 +46,14 @@ class Host {
 
   [[nodiscard]] void* allocate(std::size_t bytes) const
   {
-    return allocate(*state_->resource, bytes);
+    void* const p = allocate(*state_->resource, bytes);
+    if (recorder_ != nullptr) { recorder_->allocated(bytes); }
+    return p;
   }
   void deallocate(void* p, std::size_t bytes) const noexcept
   {
     state_->resource->deallocate(p, bytes, PoolingResource::alignment);
+    if (recorder_ != nullptr) { recorder_->deallocated(bytes); }
   }
 
   void copy_from_host(void* to, void const* from, std::size_t bytes) const
@@ -101,6 +106,22 @@ class Host {
   void wait(Mark) const {}
   void synchronize() const {}
   void enter(char const*) const {}
+
+  // The same space, which tells `profiler` what it does.
+  [[nodiscard]] Host with(HostProfiler const& profiler) const
+  {
+    Host profiled      = *this;
+    profiled.recorder_ = profiler.recorder();
+    return profiled;
+  }
+  [[nodiscard]] PhaseScope<HostProfiler::Recorder> phase(Phase p) const
+  {
+    return {recorder_.get(), p, HostProfiler::Recorder::Track{}};
+  }
+  void count_sent(std::size_t bytes) const noexcept
+  {
+    if (recorder_ != nullptr) { recorder_->count_sent(bytes); }
+  }
 
  private:
   struct State {
@@ -158,6 +179,7 @@ class Host {
   explicit Host(std::nullptr_t) {}
   std::shared_ptr<State> state_;
   bool own_ = false;
+  std::shared_ptr<HostProfiler::Recorder> recorder_;  // null: nobody listens
 };
 static_assert(ExecutionSpace<Host>);
 

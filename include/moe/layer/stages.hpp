@@ -39,6 +39,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
              Routed<T, ExecT>& to) const
   {
     using S           = accumulator_t<T>;
+    auto const phase  = exec.phase(Phase::router);
     auto const comm   = dispatcher_.communicator();
     auto input        = routing_input(in, to.sizes.experts, training);
     to.tokens_of_all  = tokens_of_all(exec, comm, to.tokens);
@@ -78,6 +79,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   template <class ExecT, class T, class SavedT>
   void measure(ExecT const& exec, LayerInput<T, ExecT> const& in, SavedT& saved) const
   {
+    auto const phase                     = exec.phase(Phase::losses);
     auto const input                     = routing_input(in, saved.sizes.experts, true);
     auto const comm                      = dispatcher_.communicator();
     auto const value                     = saved.loss_values.view().data_handle();
@@ -128,7 +130,10 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
              [[maybe_unused]] SharedSavedT& saved,
              [[maybe_unused]] View<accumulator_t<T>, 2, ExecT> addend) const
   {
-    if constexpr (has_shared) { shared_.forward(exec, params.shared, in.x, saved, addend); }
+    if constexpr (has_shared) {
+      auto const phase = exec.phase(Phase::shared_expert);
+      shared_.forward(exec, params.shared, in.x, saved, addend);
+    }
   }
 
   // d_weight -> d_logits, through drops' renormalisation and the router, and the losses' part.
@@ -140,6 +145,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                       View<accumulator_t<T>, 2, ExecT> d_given_weight) const
   {
     using S           = accumulator_t<T>;
+    auto const phase  = exec.phase(Phase::router);
     auto const input  = routing_input(in, saved.sizes.experts, true);
     auto const logits = saved.logits.const_view();
     auto const d      = work.d_weight.view();
@@ -160,6 +166,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                                      work.d_weight.const_view(),
                                      work.d_logits.view());
     for_each_loss([&]<std::size_t Index>(auto const& loss) {
+      auto const of_loss = exec.phase(Phase::losses);
       loss_backward(
           exec, loss, input, logits, saved.loads[Index], mean_top_k(saved), work.d_logits.view());
     });
@@ -178,12 +185,14 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                             [[maybe_unused]] View<T const, 2, ExecT> dy,
                             WorkT& work) const
   {
+    auto const phase    = exec.phase(Phase::router);
     auto const d_logits = work.d_logits.const_view();
     auto const addend   = work.addend.view();
     auto const gate_x   = detail::masked_rows(exec, in.x, in.mask, work.masked_x);
     gate_.backward_data(
         exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, addend);
     if constexpr (has_shared) {
+      auto const of_shared = exec.phase(Phase::shared_expert);
       shared_.backward_data(exec, params.shared, saved.shared, in.x, dy, work.shared, addend);
     }
   }
@@ -196,12 +205,14 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                                WorkT& work,
                                Params<G, ExecT> const& grads) const
   {
+    auto const phase    = exec.phase(Phase::router);
     auto const d_logits = work.d_logits.const_view();
     auto const gate_x   = in.mask.empty() ? in.x : work.masked_x.const_view();
     auto const weights  = [&](auto const& to_gate, [[maybe_unused]] auto const& to_shared) {
       gate_.backward_weights(
           exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, to_gate);
       if constexpr (has_shared) {
+        auto const of_shared = exec.phase(Phase::shared_expert);
         shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, to_shared);
       }
     };

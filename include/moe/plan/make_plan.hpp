@@ -255,6 +255,7 @@ void make_plan(ExecT const& exec,
                View<float const, 1, ExecT> row_max,
                RoutingPlan<ExecT>& plan)
 {
+  auto const phase       = exec.phase(Phase::plan);
   auto const assignments = routing.assignments();
   index_t const A        = assignments.count;
   auto const E           = static_cast<Id>(plan.kept_per_expert.extent(0));

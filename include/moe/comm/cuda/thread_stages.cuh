@@ -10,13 +10,6 @@
 
 namespace moe::detail {
 
-// For what cannot throw: an error of ours is taken off the runtime's record, one that loses the
-// context stays for what comes later to see.
-inline void cuda_ignore(cudaError_t result) noexcept
-{
-  if (result != cudaSuccess && !loses_context(result)) { (void)cudaGetLastError(); }
-}
-
 // An event that is recorded again and again; of the device that is current when it is made.
 class CudaEvent {
  public:
@@ -62,7 +55,7 @@ class GrowingBytes {
   [[nodiscard]] std::byte const* data() const { return data_; }
   void release(cudaStream_t stream) noexcept
   {
-    if (data_ != nullptr) { owner_.resource().deallocate(data_, capacity_, stream); }
+    if (data_ != nullptr) { owner_.deallocate(data_, capacity_, stream); }
     data_     = nullptr;
     capacity_ = 0;
     owner_    = Cuda::none();

@@ -117,6 +117,7 @@ MOE_HIDDEN void combine(Cuda const& exec,
                         std::type_identity_t<View<accumulator_t<T> const, 2, Cuda>> addend,
                         View<T, 2, Cuda> y)
 {
+  auto const phase = exec.phase(Phase::combine);
   detail::CombineRow<T, Cuda> const row{
       assignments, plan.slot_of.const_view(), weight, rows, addend, y};
   index_t const tokens = y.extent(0), columns = y.extent(1);

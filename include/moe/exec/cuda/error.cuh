@@ -112,6 +112,13 @@ inline MOE_HIDDEN void cuda_try(cudaError_t result, char const* call)
   if (result != cudaSuccess) { cuda_failed(result, call); }
 }
 
+// For what cannot throw: an error of ours is taken off the runtime's record, one that loses the
+// context stays for what comes later to see.
+inline void cuda_ignore(cudaError_t result) noexcept
+{
+  if (result != cudaSuccess && !loses_context(result)) { (void)cudaGetLastError(); }
+}
+
 // An error that somebody's earlier call left pending is neither taken off the record nor reported
 // as this operation's.
 [[gnu::noinline, gnu::cold]] inline void refuse_pending(cudaError_t pending, char const* operation)

@@ -264,10 +264,16 @@ TEST_CASE_TEMPLATE("sums over rows equal Host's", T, float, Half, BFloat16)
   }
 }
 
-TEST_CASE_TEMPLATE("gemm equals Host's, mixed element types too", T, float, Half, BFloat16)
+TEST_CASE_TEMPLATE("gemm equals Host's, mixed element types too, cuBLAS's and the library's own",
+                   T,
+                   float,
+                   Half,
+                   BFloat16)
 {
   Host const host = own_host();
-  Cuda const cuda;
+  Cuda const cublas, own = cublas.with_own_products();
+  REQUIRE(own.products() == Products::own);
+  REQUIRE(own.stream() == cublas.stream());
   auto const product = [](auto const& exec,
                           Transpose ta,
                           Transpose tb,
@@ -287,18 +293,21 @@ TEST_CASE_TEMPLATE("gemm equals Host's, mixed element types too", T, float, Half
     gemm(exec, ta, a.const_view(), tb, b.const_view(), result, c.view());
     return get_numbers(exec, c.const_view());
   };
-  for (Transpose const ta : {Transpose::no, Transpose::yes}) {
-    for (Transpose const tb : {Transpose::no, Transpose::yes}) {
-      for (Result const result : {Result::overwrite, Result::add}) {
-        auto const both = [&](index_t m, index_t n, index_t k, auto a_type, auto c_type) {
-          return relative_error(product(cuda, ta, tb, m, n, k, a_type, c_type, result),
-                                product(host, ta, tb, m, n, k, a_type, c_type, result));
-        };
-        CHECK(both(17, 33, 65, T{}, T{}) < bound<T>());
-        CHECK(both(128, 8, 64, T{}, float{}) < 2e-6);
-        CHECK(both(5, 64, 31, float{}, float{}) < 2e-6);
-        CHECK(both(5, 64, 31, float{}, T{}) < bound<T>());
-        CHECK(both(3, 4, 0, T{}, float{}) < 2e-6);
+  for (Cuda const& exec : {cublas, own}) {
+    for (Transpose const ta : {Transpose::no, Transpose::yes}) {
+      for (Transpose const tb : {Transpose::no, Transpose::yes}) {
+        for (Result const result : {Result::overwrite, Result::add}) {
+          auto const both = [&](index_t m, index_t n, index_t k, auto a_type, auto c_type) {
+            return relative_error(product(exec, ta, tb, m, n, k, a_type, c_type, result),
+                                  product(host, ta, tb, m, n, k, a_type, c_type, result));
+          };
+          CHECK(both(17, 33, 65, T{}, T{}) < bound<T>());
+          CHECK(both(128, 8, 64, T{}, float{}) < 2e-6);
+          CHECK(both(5, 64, 31, float{}, float{}) < 2e-6);
+          CHECK(both(5, 64, 31, float{}, T{}) < bound<T>());
+          CHECK(both(70, 130, 20, T{}, float{}) < 2e-6);
+          CHECK(both(3, 4, 0, T{}, float{}) < 2e-6);
+        }
       }
     }
   }

@@ -81,28 +81,3 @@ TEST_CASE("with a gate that sums over tokens in other ways")
 {
   check_worlds<float>(moe::BiasedLinearGate{});
 }
-
-TEST_CASE("the library's own dense product beside cuBLAS")
-{
-  Cuda const cublas, own = cublas.with_own_products();
-  CHECK(own.products() == moe::Products::own);
-  CHECK(cublas.products() == moe::Products::automatic);
-  CHECK(own.stream() == cublas.stream());
-  using moe::Transpose;
-  index_t const M = 77, N = 130, K = 67;
-  for (Transpose const ta : {Transpose::no, Transpose::yes}) {
-    for (Transpose const tb : {Transpose::no, Transpose::yes}) {
-      for (moe::Result const result : {moe::Result::overwrite, moe::Result::add}) {
-        bool const a_is = ta == Transpose::no, b_is = tb == Transpose::no;
-        auto const a = put<float>(cublas, normal_numbers(M * K, 1), a_is ? M : K, a_is ? K : M);
-        auto const b = put<BFloat16>(cublas, normal_numbers(K * N, 2), b_is ? K : N, b_is ? N : K);
-        auto x       = put<float>(cublas, normal_numbers(M * N, 3), M, N);
-        auto y       = put<float>(cublas, normal_numbers(M * N, 3), M, N);
-        moe::gemm(cublas, ta, a.const_view(), tb, b.const_view(), result, x.view());
-        moe::gemm(own, ta, a.const_view(), tb, b.const_view(), result, y.view());
-        CHECK(relative_error(get_numbers(cublas, y.const_view()),
-                             get_numbers(cublas, x.const_view())) < 1e-5);
-      }
-    }
-  }
-}

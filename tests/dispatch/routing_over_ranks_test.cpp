@@ -60,7 +60,7 @@ using Choice = Composed<moe::ExpertChoice, moe::Dropless>;
 
 moe::BatchedDispatcher<moe::BatchedSchedule> const local;  // compact slots, as rows arrive in
 
-template <class T, class MakeT>
+template <class T, class RowsT = moe::EachChoice, class MakeT>
 std::vector<RankPass<T>> passes_of(MakeT const& make,
                                    Batch<T> const& whole,
                                    std::vector<TokenRange> const& parts)
@@ -68,7 +68,8 @@ std::vector<RankPass<T>> passes_of(MakeT const& make,
   std::vector<RankPass<T>> passes(parts.size());
   ThreadWorld(static_cast<int>(parts.size()), {.deadline = std::chrono::seconds(60)})
       .run([&](ThreadCommunicator const& comm) {
-        moe::AllToAllDispatcher const dispatcher(comm);
+        moe::AllToAllDispatcher const dispatcher(
+            comm, {}, moe::BatchedSchedule{}, moe::FlatExchange{}, RowsT{});
         auto const r = static_cast<std::size_t>(comm.rank());
         passes[r]    = run_rank<T>(make(dispatcher),
                                 zeroed(),
@@ -124,13 +125,13 @@ void check_near(V const& a, V const& b)
 }
 
 // Returns what one rank gives, and checks that the parts give the same.
-template <class T, class MakeT>
+template <class T, class RowsT = moe::EachChoice, class MakeT>
 RankPass<T> check_parts(MakeT const& make,
                         Batch<T> const& whole,
                         std::vector<TokenRange> const& parts)
 {
   auto const one    = pass_of_one<T>(make, whole, {0, whole.tokens});
-  auto const passes = passes_of<T>(make, whole, parts);
+  auto const passes = passes_of<T, RowsT>(make, whole, parts);
   auto const all    = together(passes, parts);
   CHECK(same_bits(all.y, one.y));
   CHECK(same_bits(all.evaluated, one.evaluated));
@@ -140,7 +141,7 @@ RankPass<T> check_parts(MakeT const& make,
   CHECK(all.loads.dropped == one.loads.dropped);
   check_near(all.gate_grads, one.gate_grads);
   check_near(all.losses, one.losses);
-  CHECK(passes == passes_of<T>(make, whole, parts));
+  CHECK(passes == passes_of<T, RowsT>(make, whole, parts));
   return one;
 }
 
@@ -258,6 +259,19 @@ TEST_CASE("expert choice takes no masked token, though one rank has no other")
     Choice const make{{.factor = factor}, {}};
     (void)check_parts<float>(make, whole, even_parts(3));
     (void)check_parts<float>(make, whole, odd_parts(4));
+  }
+}
+
+TEST_CASE("expert choice, a token's row sent once to each rank")
+{
+  auto const whole = batch<float>(31);
+  for (int const ranks : {2, 3, 8}) {
+    CAPTURE(ranks);
+    for (double const factor : {0.3, 3.0}) {
+      Choice const make{{.factor = factor}, {}};
+      (void)check_parts<float, moe::OncePerRank>(make, whole, even_parts(ranks));
+      (void)check_parts<float, moe::OncePerRank>(make, whole, odd_parts(ranks));
+    }
   }
 }
 

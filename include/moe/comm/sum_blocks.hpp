@@ -117,6 +117,7 @@ template <class ExecT, class CommT>
   std::vector<index_t> all(static_cast<std::size_t>(comm.size()));
   exec.copy_from_host(send.view().data_handle(), &tokens, sizeof(tokens));
   comm.all_gather(exec, send.const_view(), receive.view());
+  detail::wait_for_ranks(exec, comm);
   exec.copy_to_host(all.data(), receive.view().data_handle(), all.size() * sizeof(index_t));
   detail::check_whole_blocks(operation, all, block);
   for (index_t const t : all) {

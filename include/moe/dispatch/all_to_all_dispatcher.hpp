@@ -262,10 +262,14 @@ class AllToAllDispatcher {
     auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1));
     detail::Overlap<ExecT> overlap(exec, options_.chunks);
     overlap.run(detail::ChunkSteps{
-        [&](ExecT const& on, int c) { transport_.pack(on, trip, in, tokens, c, buffers); },
+        [&](ExecT const& on, int c) {
+          auto const phase = on.phase(Phase::dispatch);
+          transport_.pack(on, trip, in, tokens, c, buffers);
+        },
         [&](ExecT const& on, int c) { transport_.send(on, comm, trip, c, buffers, arrived); },
         work,
         [&](ExecT const& on, int c) {
+          auto const phase = on.phase(Phase::dispatch);
           transport_.pack_back(on, trip, in, out, c, weighted, buffers);
         },
         [&](ExecT const& on, int c) { transport_.send_back(on, comm, trip, c, buffers, home); }});

@@ -117,6 +117,7 @@ template <class ExecT, class CommT>
                     RankBlocks{out, out_at},
                     arriving.view(),
                     RankBlocks{in, in_at});
+  detail::wait_for_ranks(exec, comm);
   std::vector<Id> kept(static_cast<std::size_t>(E)), counts(static_cast<std::size_t>(all));
   exec.copy_to_host(
       kept.data(), plan.kept_per_expert.const_view().data_handle(), kept.size() * sizeof(Id));

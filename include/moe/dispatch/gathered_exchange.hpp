@@ -98,6 +98,7 @@ class AllGatherExchange {
     exec.for_each_row(mine.count + 1,
                       detail::OffsetsRow<ExecT>{key_sorted.const_view(), trip.offsets.view()});
     Id rows = 0;
+    detail::wait_for_ranks(exec, comm);
     exec.copy_to_host(&rows, trip.offsets.const_view().data_handle() + mine.count, sizeof rows);
     trip.token_at = Tensor<Id, 1, ExecT>(exec, rows);
     exec.for_each_row(
@@ -261,6 +262,7 @@ class AllGatherExchange {
     Tensor<index_t, 1, ExecT> send(exec, 2), receive(exec, 2 * comm.size());
     exec.copy_from_host(send.view().data_handle(), own, sizeof own);
     comm.all_gather(exec, send.const_view(), receive.view());
+    detail::wait_for_ranks(exec, comm);
     exec.copy_to_host(
         of_all.data(), receive.const_view().data_handle(), of_all.size() * sizeof(index_t));
     for (std::size_t r = 0; r < P; ++r) {

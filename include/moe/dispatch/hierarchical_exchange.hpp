@@ -48,6 +48,7 @@ class HierarchicalExchange {
     std::size_t const bytes = leaving.size() * sizeof(index_t);
     exec.copy_from_host(send.view().data_handle(), leaving.data(), bytes);
     within_.all_to_all(exec, send.const_view(), receive.view());
+    detail::wait_for_ranks(exec, within_);
     route.passing.resize(leaving.size());
     exec.copy_to_host(route.passing.data(), receive.const_view().data_handle(), bytes);
 

@@ -80,6 +80,12 @@ struct RowOfPartRow {
       counted(a)      = goes ? part_of(a) : -1;
       choice(a)       = static_cast<Id>(a);
     }
+    if (t + 1 < assignments.tokens) { return; }
+    for (index_t a = to + team.lane(); a < assignments.count; a += team.size()) {
+      key(a)     = static_cast<std::uint32_t>(parts);  // of no token
+      counted(a) = -1;
+      choice(a)  = static_cast<Id>(a);
+    }
   }
 };
 
@@ -194,6 +200,7 @@ template <class ExecT, class CommT, class ExchangeT>
   histogram(exec, counted.const_view(), going.view());
   comm.all_to_all(exec, going.const_view(), coming.view());
   exchange.to_experts(exec, comm, slots.blocks, route, 1, place_sent.const_view(), place.view());
+  detail::wait_for_ranks(exec, comm);
 
   auto const ranks = static_cast<std::size_t>(P);
   rows.blocks      = RowBlocks(ranks);

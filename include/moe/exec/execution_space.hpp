@@ -80,6 +80,8 @@ concept HasPhases = requires(X const x, Phase p, std::size_t n) {
 //   gemm                             one dense product                    exec/host/gemm.hpp
 //   grouped_gemm_rows, _weights      a product per expert, ragged rows exec/host/grouped_gemm.hpp
 // exec/host/primitives.hpp includes all of them.
+// Optional: with_own_products(), the same handle with the library's own products, for the layer's
+// ReproducibleReduction; without it the space's products are taken for such.
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&

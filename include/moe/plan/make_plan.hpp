@@ -214,6 +214,7 @@ RoutingShape shape_over_ranks(ExecT const& exec,
                         static_cast<Id>(shape.tokens), static_cast<Id>(assignments), size.view()});
   comm.all_reduce_sum(exec, size.view());
   Id of_all[2];
+  wait_for_ranks(exec, comm);
   exec.copy_to_host(of_all, size.view().data_handle(), sizeof of_all);
   shape.tokens = of_all[0];
   if (of_all[0] > 0) { shape.top_k = (index_t{of_all[1]} + of_all[0] - 1) / of_all[0]; }

@@ -90,6 +90,17 @@ void check_combine(std::mt19937& rng, Routes const& r, SlotLayout layout, index_
   CHECK(wrong == 0);
   CHECK(same_bits(run(three_threads()), y));
   CHECK(same_bits(run(one_thread()), y));
+  // What a space has of its own has the bits of the functor.
+  Tensor<T, 2, TestSpace> plain(one_thread(), N, D);
+  moe::detail::CombineRow<T, TestSpace> const row{
+      routing.assignments(),
+      plan.slot_of.const_view(),
+      with.weights ? routing.weight.const_view() : View<S const, 1, TestSpace>{},
+      rows.const_view(),
+      with.addend ? addend.const_view() : View<S const, 2, TestSpace>{},
+      plain.view()};
+  one_thread().for_each_row(N, row);
+  CHECK(same_bits(elements_of(one_thread(), plain), y));
 }
 
 template <class T>

@@ -58,7 +58,8 @@ __global__ void __launch_bounds__(combine_threads, combine_blocks)
   index_t const d   = (index_t{blockIdx.y} * combine_threads + threadIdx.x) * n;
   index_t const D   = c.y.extent(1);
   index_t const end = c.assignments.end(t);
-  bool const inside = d < D;  // the others only lend a hand
+  if (d - index_t{threadIdx.x % 32} * n >= D) { return; }  // a whole warp beyond
+  bool const inside = d < D;                               // the others only lend a hand
   S sum[n];
 #pragma unroll
   for (int i = 0; i < n; i += m) {

@@ -126,7 +126,7 @@ class AllToAllDispatcher {
                 View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.evaluate(exec, in, experts, addend, y); }
-    auto const trip = transport_.make_trip(exec, communicator(), in, options_.chunks);
+    auto const trip = make_trip(exec, in);
     auto x          = transport_.make_arrived(exec, trip, in.x.extent(1));
     auto home       = transport_.make_home(exec, trip, in.x.extent(1));
     auto const rows = transport_.rows_of(trip, x);
@@ -147,7 +147,7 @@ class AllToAllDispatcher {
                View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.forward(exec, in, experts, saved.experts, addend, y); }
-    saved.trip       = transport_.make_trip(exec, communicator(), in, options_.chunks);
+    saved.trip       = make_trip(exec, in);
     auto const& trip = saved.trip;
     auto const sizes = experts.params.layout();
     saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
@@ -244,6 +244,13 @@ class AllToAllDispatcher {
     }
   }
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
+
+  template <class ExecT, class T>
+  [[nodiscard]] auto make_trip(ExecT const& exec, DispatchInput<T, ExecT> const& in) const
+  {
+    auto const phase = exec.phase(Phase::plan);
+    return transport_.make_trip(exec, communicator(), in, options_.chunks);
+  }
 
   // Rows of tokens (T, D) to the experts, work on them chunk by chunk, and what it wrote to `out`
   // (R, D) home.

@@ -204,6 +204,7 @@ class AllGatherExchange {
                     View<accumulator_t<T> const, 2, ExecT> addend,
                     View<T, 2, ExecT> y) const
   {
+    auto const phase = exec.phase(Phase::combine);
     exec.for_each_row(y.extent(0), detail::AddSumRow<T, ExecT>{home.const_view(), addend, y});
   }
 

@@ -301,11 +301,12 @@ std::vector<RankPass<float>> passes_over(Batch<float> const& whole, int P, MakeC
     auto const comm = make(thread);
     AllToAllDispatcher const dispatcher(comm);
     auto const r = static_cast<std::size_t>(comm.rank());
-    passes[r]    = run_rank<float>(ranks::layer_of(DropByWeight{.factor = 1.0f}, dispatcher),
-                                ranks::own(),
-                                whole,
-                                parts[r],
-                                dispatcher.experts_here(whole.sizes.experts));
+    passes[r] =
+        run_rank<float>(ranks::layer_of(DropByWeight{CeilCapacity{.factor = 0.6}}, dispatcher),
+                        ranks::own(),
+                        whole,
+                        parts[r],
+                        dispatcher.experts_here(whole.sizes.experts));
   });
   return passes;
 }

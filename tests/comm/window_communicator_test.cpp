@@ -224,7 +224,11 @@ TEST_CASE("ranks whose calls differ are told so")
     small.all_reduce_sum(exec, as_view(x));
   });
   refused([](Small const& small, Host const& exec) {
-    std::vector<Id> x(9, 1), all(27);
+    std::vector<Id> x(9, 1);
+    small.all_reduce_sum(exec, as_view(x));
+  });
+  refused([](Small const& small, Host const& exec) {
+    std::vector<float> x(9, 1.f), all(27);
     small.all_gather(exec, as_view(x), as_view(all));
   });
 }

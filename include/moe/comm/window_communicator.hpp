@@ -37,8 +37,9 @@ struct WindowCommunicatorOptions {
 // library calls before it reads a result on the host; a program that reads one calls it too.
 //
 // A handle: copies are the same rank, and one thread at a time uses it. What a rank enqueues on
-// several streams it orders itself. The last copy goes as a Window does: after all that uses it is
-// enqueued, graphs that are still to be replayed included.
+// several streams it orders itself; ranks that share a GPU need what comm/cuda/window.cuh says. The
+// last copy goes as a Window does: after all that uses it is enqueued, graphs that are still to be
+// replayed included.
 template <class CommT, class ExecT>
 class WindowCommunicator {
   static_assert(std::copy_constructible<CommT>,
@@ -77,8 +78,10 @@ class WindowCommunicator {
         auto const phase =
             detail::collective_phase(exec, detail::bytes_of_all_reduce(bytes<T>(x.size()), size()));
         if (x.empty() || size() == 1) { return; }
-        using Row        = detail::SumRoundRow<T>;
-        auto const round = round_of<T>(1, x.size());
+        using Row = detail::SumRoundRow<T>;
+        // Ranks that add up different types of one size are not the same call.
+        auto const kind  = static_cast<unsigned char>(*detail::sum_fingerprint<T>(0).element_kind);
+        auto const round = round_of<T>(1 + (std::uint64_t{kind} << 8), x.size());
         store(exec, check, round, x.data_handle(), x.size(), 0);
         exec.for_each_row((x.size() + Row::block - 1) / Row::block,
                           Row{round, x.data_handle(), x.size()});
@@ -231,7 +234,7 @@ class WindowCommunicator {
   {
     return {state_->window.view(),
             state_->slot_bytes,
-            collective << 56 | std::uint64_t{sizeof(T)} << 32 | std::uint64_t{bytes<T>(n)}};
+            collective << 48 | std::uint64_t{sizeof(T)} << 32 | std::uint64_t{bytes<T>(n)}};
   }
 
   // Parts of n elements are stored at the peers, and those of the peers are here.

@@ -5,4 +5,5 @@
 #include <moe/comm/thread_world.hpp>
 #include <moe/dispatch/all_to_all_dispatcher.hpp>
 #include <moe/dispatch/hierarchical_exchange.hpp>
+#include <moe/dispatch/one_sided_exchange.hpp>
 #include <moe/moe.hpp>

@@ -21,6 +21,7 @@ struct OneSidedOptions {
   index_t choices = 0;     // most A: K of them for each token, as a rule
   WindowOptions window{};  // but for the channels
 };
+
 namespace detail {
 
 // A window, and what of the rows that arrived in it is worked out on the device.
@@ -33,14 +34,14 @@ struct OneSidedSlot {
                index_t experts,
                WindowOptions const& options)
       : layout{lies},
-        window{comm.window(exec, lies.bytes, options)},
         count(exec, lies.ranks * experts),
         first(exec, lies.ranks),
         offsets(exec, experts + 1),
         arrived_at(exec, lies.ranks * lies.choices),
         home_at(exec, lies.ranks * lies.choices),
         part_of(exec, lies.choices),
-        goes_to(exec, lies.choices)
+        goes_to(exec, lies.choices),
+        window{made_quietly(exec, comm, lies.bytes, options)}
   {
     exec.zero(offsets.view().data_handle(), offsets.bytes());
   }
@@ -48,12 +49,33 @@ struct OneSidedSlot {
   [[nodiscard]] index_t experts() const { return offsets.extent(0) - 1; }  // L
 
   OneSidedLayout layout;
-  Window<ExecT> window;
   Tensor<Id, 1, ExecT> count;                // (P * L)
   Tensor<Id, 1, ExecT> first;                // (P)
   Tensor<Id, 1, ExecT> offsets;              // (L + 1)
   Tensor<Id, 1, ExecT> arrived_at, home_at;  // (R), R = P * most A
   Tensor<Id, 1, ExecT> part_of, goes_to;     // (most A) of the choices here
+  Window<ExecT> window;
+
+ private:
+  // Making one asks the driver for memory, which may wait for all that runs on a GPU; where ranks
+  // share it, that must not be waits for a rank that is kept from the driver by this. So nobody
+  // waits for anybody by then.
+  template <class CommT>
+  [[nodiscard]] Window<ExecT> made_quietly(ExecT const& exec,
+                                           CommT const& comm,
+                                           std::size_t bytes,
+                                           WindowOptions const& options)
+  {
+    auto const quiet = [&] {
+      wait_for_ranks(exec, comm);
+      exec.synchronize();
+    };
+    exec.zero(first.view().data_handle(), first.bytes());
+    quiet();
+    comm.all_reduce_sum(exec, first.view());
+    quiet();
+    return comm.window(exec, bytes, options);
+  }
 };
 
 }  // namespace detail
@@ -64,8 +86,8 @@ struct OneSidedSlot {
 // let them go and call in the same order; and passes that use one exchange are ordered by streams
 // or events.
 //
-// A rank has room for all choices of all ranks, R = P * choices: rows of them that do not come cost
-// memory, not time.
+// A rank has room for all choices of all ranks, R = P * choices: for those that do not come, memory
+// and some empty work. Memory grows with P * tokens * D for each window.
 template <class ExecT>
 class OneSidedExchange {
   using Slot = detail::OneSidedSlot<ExecT>;
@@ -216,14 +238,14 @@ class OneSidedExchange {
   {
     auto const phase  = exec.phase(Phase::communication);
     auto const memory = trip.slot->memory();
-    detail::store_token_rows(exec,
-                             detail::StoreTokenRow<T, ExecT>{memory,
-                                                             region(memory.at, buffers.leg),
-                                                             in.assignments,
-                                                             trip.slot->goes_to.const_view(),
-                                                             trip.chunks,
-                                                             c,
-                                                             tokens});
+    store_token_rows(exec,
+                     detail::StoreTokenRow<T, ExecT>{memory,
+                                                     region(memory.at, buffers.leg),
+                                                     in.assignments,
+                                                     trip.slot->goes_to.const_view(),
+                                                     trip.chunks,
+                                                     c,
+                                                     tokens});
     trip.slot->window.signal(exec, rows_came + c % detail::chunk_buffers);
   }
   // With the first rows of a batch comes what is said of all of them.
@@ -266,15 +288,14 @@ class OneSidedExchange {
     auto const phase  = exec.phase(Phase::communication);
     Slot const& slot  = *trip.slot;
     auto const groups = trip.groups(c);
-    detail::store_home_rows(
-        exec,
-        detail::StoreHomeRow<T, ExecT>{slot.memory(),
-                                       slot.offsets.const_view(),
-                                       slot.home_at.const_view(),
-                                       groups.first,
-                                       groups.last,
-                                       std::min(trip.rows(), detail::teams_over_rows),
-                                       rows_of_experts.const_view()});
+    store_home_rows(exec,
+                    detail::StoreHomeRow<T, ExecT>{slot.memory(),
+                                                   slot.offsets.const_view(),
+                                                   slot.home_at.const_view(),
+                                                   groups.first,
+                                                   groups.last,
+                                                   std::min(trip.rows(), detail::teams_over_rows),
+                                                   rows_of_experts.const_view()});
     slot.window.signal(exec, rows_home + c % detail::chunk_buffers);
   }
   template <class T, class CommT>

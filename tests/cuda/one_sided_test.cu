@@ -70,7 +70,6 @@ struct Results {
     append(dx, r.dx);
     append(grads, r.grads);
   }
-  friend bool operator==(Results const&, Results const&) = default;
 };
 
 // Makes the pool of a handle large enough, so that no pass asks the driver.

@@ -6,4 +6,5 @@
 #include <moe/comm/window_communicator.hpp>
 #include <moe/dispatch/all_to_all_dispatcher.hpp>
 #include <moe/dispatch/hierarchical_exchange.hpp>
+#include <moe/dispatch/one_sided_exchange.hpp>
 #include <moe/moe.hpp>

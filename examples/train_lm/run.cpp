@@ -1,5 +1,4 @@
-// A run from its first line to its last: what it prints, logs, saves and judges; rank 0 does
-// that for all.
+// A run from its first line to its last: what rank 0 prints, logs, saves and judges for all.
 // On every space.
 #include "run.hpp"
 

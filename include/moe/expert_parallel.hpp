@@ -3,6 +3,8 @@
 #include <moe/comm/decorators.hpp>
 #include <moe/comm/simulated_communicator.hpp>
 #include <moe/comm/thread_world.hpp>
+#include <moe/comm/window_communicator.hpp>
 #include <moe/dispatch/all_to_all_dispatcher.hpp>
 #include <moe/dispatch/hierarchical_exchange.hpp>
+#include <moe/dispatch/one_sided_exchange.hpp>
 #include <moe/moe.hpp>

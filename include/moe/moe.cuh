@@ -13,6 +13,7 @@
 #include <moe/comm/cuda/thread_window.cuh>
 #include <moe/dispatch/cuda/combine.cuh>
 #include <moe/dispatch/cuda/gather_rows.cuh>
+#include <moe/dispatch/cuda/one_sided.cuh>
 #include <moe/dispatch/cuda/wire.cuh>
 #include <moe/exec/cuda/primitives.cuh>
 #include <moe/expert/cuda/activate.cuh>

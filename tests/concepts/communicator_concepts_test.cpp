@@ -3,6 +3,7 @@
 #include <moe/comm/decorators.hpp>
 #include <moe/comm/simulated_communicator.hpp>
 #include <moe/comm/thread_world.hpp>
+#include <moe/comm/window_communicator.hpp>
 #include <moe/exec/host.hpp>
 
 #include <doctest/doctest.h>
@@ -112,6 +113,10 @@ constexpr bool exchanges_decorated =
     exchanges<moe::DelayedCommunicator<C>> && exchanges<moe::FailingCommunicator<C>>;
 static_assert(exchanges_decorated<moe::SelfCommunicator>);
 static_assert(exchanges_decorated<moe::ThreadCommunicator>);
+template <class C>
+using OverWindow = moe::WindowCommunicator<C, Host>;
+static_assert(exchanges_decorated<OverWindow<moe::ThreadCommunicator>>);
+static_assert(exchanges<OverWindow<moe::RecordingCommunicator<moe::SelfCommunicator>>>);
 static_assert(
     exchanges<moe::RecordingCommunicator<moe::DelayedCommunicator<moe::SelfCommunicator>>>);
 static_assert(
@@ -128,6 +133,7 @@ constexpr bool refuses_elements =
     !moe::HasAllToAll<C, Host, OwnsMemory> && !moe::HasAllToAllV<C, Host, OwnsMemory>;
 static_assert(refuses_elements<moe::SelfCommunicator> &&
               refuses_elements<moe::ThreadCommunicator> &&
+              refuses_elements<OverWindow<moe::ThreadCommunicator>> &&
               refuses_elements<moe::RecordingCommunicator<moe::ThreadCommunicator>>);
 
 struct GatherAlone : Splits<GatherAlone> {  // no receive buffer
@@ -192,7 +198,8 @@ constexpr bool has_windows =
     moe::HasWindow<C, Host> && moe::HasWindow<moe::RecordingCommunicator<C>, Host> &&
     moe::HasWindow<moe::DelayedCommunicator<C>, Host> &&
     moe::HasWindow<moe::FailingCommunicator<C>, Host>;
-static_assert(has_windows<moe::SelfCommunicator> && has_windows<moe::ThreadCommunicator>);
+static_assert(has_windows<moe::SelfCommunicator> && has_windows<moe::ThreadCommunicator> &&
+              has_windows<OverWindow<moe::ThreadCommunicator>>);
 static_assert(!moe::HasWindow<moe::SimulatedCommunicator, Host> &&
               !moe::HasWindow<moe::RecordingCommunicator<moe::SimulatedCommunicator>, Host>);
 static_assert(!moe::HasWindow<WholeExchange, Host>);

@@ -5,6 +5,7 @@
 #include <moe/comm/cuda/nccl_window.cuh>
 
 #include <stdexcept>
+#include <string_view>
 
 #include "support/window_ranks.hpp"
 
@@ -52,7 +53,7 @@ TEST_CASE("a window of NCCL's device API, in a world of one")
   ncclComm_t comm = nullptr;
   REQUIRE(ncclGetUniqueId(&id) == ncclSuccess);
   REQUIRE(ncclCommInitRank(&comm, 1, id, 0) == ncclSuccess);
-  {
+  try {
     NcclDeviceCommunicatorRef const one(comm);
     exchange(exec, one, 1000, 10);
     auto const window = one.window(exec, 5000, {.channels = 2});
@@ -61,6 +62,9 @@ TEST_CASE("a window of NCCL's device API, in a world of one")
     CHECK(bytes == std::vector<unsigned char>(5000, 0));
     CHECK_THROWS_AS(window.signal(exec, 2), ValueError);
     exchange(exec, one, 77, 3);
+  } catch (CommunicationError const& e) {  // not every machine lets NCCL have it
+    REQUIRE(std::string_view(e.what()).find("symmetric memory") != std::string_view::npos);
+    MESSAGE("not run, as NCCL says: ", e.what());
   }
   CHECK(ncclCommDestroy(comm) == ncclSuccess);
 }

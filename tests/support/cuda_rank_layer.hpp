@@ -88,6 +88,7 @@ Pass<T> run_rank(LayerT const& layer,
   }
   layer.backward(exec, params, saved, in, rows(dy), grads.view(), rows(dx));
   layer.all_reduce_gradients(exec, grads.view());
+  exec.synchronize();  // a copy to the host might keep ranks that share the GPU from the driver
   CHECK(y.whole());
   CHECK(dx.whole());
 

@@ -82,6 +82,7 @@ class AllToAllDispatcher {
     typename Transport::template Trip<T, ExecT> trip;
     typename Transport::template Arrived<T, ExecT> x;
     Tensor<accumulator_t<T>, 1, ExecT> weight;  // (R) in the order of experts
+    index_t rows = 0;                           // for which `experts` was made
   };
   template <class T, class ExecT, class KernelT>
   struct Work {
@@ -98,7 +99,7 @@ class AllToAllDispatcher {
       ExpertLayout<typename KernelT::Sizes> const& sizes,
       index_t rows) const
   {
-    return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}};
+    return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}, 0};
   }
   template <class T, class ExecT, class KernelT>
   [[nodiscard]] Work<T, ExecT, KernelT> make_work(
@@ -112,7 +113,7 @@ class AllToAllDispatcher {
     Work<T, ExecT, KernelT> work{
         local_.template make_work<T>(exec, kernel, sizes, saved.experts, R), {}, {}};
     if (!alone()) {
-      work.dy = transport_.make_arrived(exec, saved.trip, sizes.hidden);
+      work.dy = transport_.make_arrived(exec, saved.trip, sizes.hidden, Leg::backward);
       work.dx = transport_.make_home(exec, saved.trip, sizes.hidden);
     }
     return work;
@@ -127,12 +128,12 @@ class AllToAllDispatcher {
   {
     if (alone()) { return local_.evaluate(exec, in, experts, addend, y); }
     auto const trip = make_trip(exec, in);
-    auto x          = transport_.make_arrived(exec, trip, in.x.extent(1));
+    auto x          = transport_.make_arrived(exec, trip, in.x.extent(1), Leg::forward);
     auto home       = transport_.make_home(exec, trip, in.x.extent(1));
     auto const rows = transport_.rows_of(trip, x);
     detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
         exec, experts, trip.rows(), Pass::infer);
-    go_and_return(exec, trip, in, in.x, x, to.out, home, Weighted::yes, [&](int c) {
+    go_and_return(exec, trip, in, in.x, x, to.out, home, Leg::forward, [&](int c) {
       detail::infer_experts(exec, local_.schedule, experts, trip.groups(c), rows, to);
     });
     transport_.combine_home(exec, in, in.weight, home, addend, y);
@@ -147,20 +148,24 @@ class AllToAllDispatcher {
                View<T, 2, ExecT> y) const
   {
     if (alone()) { return local_.forward(exec, in, experts, saved.experts, addend, y); }
+    saved.trip       = {};  // so that what it holds is free for the next
     saved.trip       = make_trip(exec, in);
     auto const& trip = saved.trip;
     auto const sizes = experts.params.layout();
-    saved.experts    = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
-    saved.x          = transport_.make_arrived(exec, trip, sizes.hidden);
-    auto home        = transport_.make_home(exec, trip, sizes.hidden);
-    auto const rows  = transport_.rows_of(trip, saved.x);
+    if (saved.rows != trip.rows()) {
+      saved.experts = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
+      saved.rows    = trip.rows();
+    }
+    saved.x         = transport_.make_arrived(exec, trip, sizes.hidden, Leg::forward);
+    auto home       = transport_.make_home(exec, trip, sizes.hidden);
+    auto const rows = transport_.rows_of(trip, saved.x);
     detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
         exec, experts, trip.rows(), Pass::forward);
-    go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Weighted::yes, [&](int c) {
+    go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Leg::forward, [&](int c) {
       detail::forward_experts(
           exec, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
     });
-    saved.weight = transport_.weights_to_experts(exec, communicator(), trip, in);
+    transport_.weights_to_experts(exec, communicator(), trip, in, saved.weight);
     transport_.combine_home(exec, in, in.weight, home, addend, y);
   }
 
@@ -181,7 +186,7 @@ class AllToAllDispatcher {
     auto const& trip = saved.trip;
     auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
     go_and_return(
-        exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Weighted::no, [&](int c) {
+        exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, [&](int c) {
           detail::backward_experts_data(exec,
                                         local_.schedule,
                                         experts,
@@ -262,11 +267,11 @@ class AllToAllDispatcher {
                      ArrivedT& arrived,
                      Tensor<T, 2, ExecT> const& out,
                      HomeT& home,
-                     Weighted weighted,
+                     Leg leg,
                      WorkOnChunk const& work) const
   {
     auto const& comm = communicator();
-    auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1));
+    auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1), leg);
     detail::Overlap<ExecT> overlap(exec, options_.chunks);
     overlap.run(detail::ChunkSteps{
         [&](ExecT const& on, int c) {
@@ -277,7 +282,7 @@ class AllToAllDispatcher {
         work,
         [&](ExecT const& on, int c) {
           auto const phase = on.phase(Phase::dispatch);
-          transport_.pack_back(on, trip, in, out, c, weighted, buffers);
+          transport_.pack_back(on, trip, in, out, c, leg, buffers);
         },
         [&](ExecT const& on, int c) { transport_.send_back(on, comm, trip, c, buffers, home); }});
   }

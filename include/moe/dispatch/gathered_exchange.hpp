@@ -114,7 +114,8 @@ class AllGatherExchange {
   template <class T, class ExecT>
   [[nodiscard]] Arrived<T, ExecT> make_arrived(ExecT const& exec,
                                                Trip<T, ExecT> const& trip,
-                                               index_t width) const
+                                               index_t width,
+                                               Leg) const
   {
     return Arrived<T, ExecT>(exec, ranks(trip) * trip.tokens, width);
   }
@@ -128,7 +129,8 @@ class AllGatherExchange {
   template <class T, class ExecT>
   [[nodiscard]] Buffers<T, ExecT> make_buffers(ExecT const& exec,
                                                Trip<T, ExecT> const& trip,
-                                               index_t width) const
+                                               index_t width,
+                                               Leg) const
   {
     return {Tensor<T, 2, ExecT>(exec, trip.tokens, width),
             Home<T, ExecT>(exec, ranks(trip) * trip.tokens, width)};
@@ -169,7 +171,7 @@ class AllGatherExchange {
                  DispatchInput<T, ExecT> const&,
                  Tensor<T, 2, ExecT> const& rows_of_experts,
                  int,
-                 Weighted weighted,
+                 Leg leg,
                  Buffers<T, ExecT>& buffers) const
   {
     using S = accumulator_t<T>;
@@ -180,7 +182,7 @@ class AllGatherExchange {
             trip.assignments,
             trip.range.const_view(),
             trip.row_of.const_view(),
-            weighted == Weighted::yes ? trip.weight.const_view() : View<S const, 1, ExecT>{},
+            leg == Leg::forward ? trip.weight.const_view() : View<S const, 1, ExecT>{},
             rows_of_experts.const_view(),
             buffers.partial.view()});
   }
@@ -209,14 +211,14 @@ class AllGatherExchange {
   }
 
   template <class T, class ExecT, class CommT>
-  [[nodiscard]] auto weights_to_experts(ExecT const& exec,
-                                        CommT const&,
-                                        Trip<T, ExecT> const& trip,
-                                        DispatchInput<T, ExecT> const&) const
+  void weights_to_experts(ExecT const& exec,
+                          CommT const&,
+                          Trip<T, ExecT> const& trip,
+                          DispatchInput<T, ExecT> const&,
+                          Tensor<accumulator_t<T>, 1, ExecT>& rows) const
   {
-    Tensor<accumulator_t<T>, 1, ExecT> rows(exec, trip.rows());
+    detail::make_numbers(exec, trip.rows(), rows);
     gather_numbers(exec, trip.weight.const_view(), rows_at(trip), rows.view());
-    return rows;
   }
   // One rank has a number for each choice, the others add zeros.
   template <class T, class ExecT, class CommT>

@@ -17,8 +17,9 @@ struct EachChoice {
   struct Plan {};
 };
 
-// Whether what goes home is summed with the weights of the choices, where it is summed on the way.
-enum class Weighted : bool { no, yes };
+// Which rows go: x, outputs then come home, weighted where they are summed on the way; or dy, and
+// the gradients of x.
+enum class Leg : bool { forward, backward };
 
 namespace detail {
 
@@ -110,7 +111,8 @@ class PackedTransport {
   template <class T, class ExecT>
   [[nodiscard]] Arrived<T, ExecT> make_arrived(ExecT const& exec,
                                                Trip<T, ExecT> const& trip,
-                                               index_t width) const
+                                               index_t width,
+                                               Leg) const
   {
     return Arrived<T, ExecT>(exec, rows_arriving(trip), width);
   }
@@ -124,7 +126,8 @@ class PackedTransport {
   template <class T, class ExecT>
   [[nodiscard]] Buffers<T, ExecT> make_buffers(ExecT const& exec,
                                                Trip<T, ExecT> const& trip,
-                                               index_t width) const
+                                               index_t width,
+                                               Leg) const
   {
     index_t const bytes = wire_.template row_bytes<T>(width);
     Buffers<T, ExecT> b;
@@ -202,7 +205,7 @@ class PackedTransport {
                  DispatchInput<T, ExecT> const&,
                  Tensor<T, 2, ExecT> const& rows_of_experts,
                  int c,
-                 Weighted,
+                 Leg,
                  Buffers<T, ExecT>& buffers) const
   {
     auto const& blocks = trip.plan.chunks[static_cast<std::size_t>(c)];
@@ -254,18 +257,19 @@ class PackedTransport {
 
   // One number of each choice: weights (A) -> (R), their gradients (R) -> (A). Never rounded.
   template <class T, class ExecT, class CommT>
-  [[nodiscard]] auto weights_to_experts(ExecT const& exec,
-                                        CommT const& comm,
-                                        Trip<T, ExecT> const& trip,
-                                        DispatchInput<T, ExecT> const& in) const
+  void weights_to_experts(ExecT const& exec,
+                          CommT const& comm,
+                          Trip<T, ExecT> const& trip,
+                          DispatchInput<T, ExecT> const& in,
+                          Tensor<accumulator_t<T>, 1, ExecT>& rows) const
   {
     using S          = accumulator_t<T>;
     auto const& plan = trip.plan;
-    Tensor<S, 1, ExecT> send(exec, in.plan.rows()), receive(exec, plan.rows), rows(exec, plan.rows);
+    Tensor<S, 1, ExecT> send(exec, in.plan.rows()), receive(exec, plan.rows);
+    detail::make_numbers(exec, plan.rows, rows);
     to_slots(exec, in.plan, in.weight, send.view());
     exchange_.to_experts(exec, comm, plan.blocks, trip.route, 1, send.const_view(), receive.view());
     gather_numbers(exec, receive.const_view(), plan.arrived_at.const_view(), rows.view());
-    return rows;
   }
   template <class T, class ExecT, class CommT>
   void weights_to_tokens(ExecT const& exec,

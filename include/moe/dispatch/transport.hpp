@@ -15,16 +15,18 @@ namespace moe {
 //   Home<T, ExecT>      outputs at their tokens
 //   Buffers<T, ExecT>   of one pass
 //   make_trip(exec, comm, in, chunks)           collective
-//   make_arrived, make_home, make_buffers       (exec, trip, D)
-//   rows_of(trip, arrived)                      rows by expert, by reference
+//   make_home                                   (exec, trip, D)
+//   make_arrived, make_buffers                  (exec, trip, D, leg)
+//   rows_of(trip, arrived)                      rows by expert, by reference; before they arrive
 // and for each chunk, on handles that may be lanes of one another,
 //   pack(exec, trip, in, tokens, c, buffers)
 //   send(exec, comm, trip, c, buffers, arrived)
-//   pack_back(exec, trip, in, rows, c, weighted, buffers)
+//   pack_back(exec, trip, in, rows, c, leg, buffers)
 //   send_back(exec, comm, trip, c, buffers, home)
 // then
 //   combine_home(exec, in, weight, home, addend, y)
-//   weights_to_experts, weights_to_tokens       one number for each choice, exact
+//   weights_to_experts(exec, comm, trip, in, rows)                  one number for each choice,
+//   weights_to_tokens(exec, comm, trip, in, rows, of_assignment)    exact
 namespace detail {
 
 template <class X>

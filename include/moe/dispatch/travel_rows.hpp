@@ -60,6 +60,13 @@ View<T, 1, ExecT> part(View<T, 1, ExecT> of, index_t from, index_t n)
   return View<T, 1, ExecT>(of.data_handle() + from, n);
 }
 
+// Makes `numbers` n long; memory that is so already stays, as a captured graph needs it.
+template <class ExecT, class S>
+void make_numbers(ExecT const& exec, index_t n, Tensor<S, 1, ExecT>& numbers)
+{
+  if (numbers.extent(0) != n) { numbers = Tensor<S, 1, ExecT>(exec, n); }
+}
+
 }  // namespace detail
 
 // to(r) = from.row(r), r < rows; the index names a row for each of them, -1 a row of zeros. A space

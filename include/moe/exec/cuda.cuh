@@ -107,6 +107,9 @@ class Cuda {
   void copy_to_host(void* to, void const* from, std::size_t bytes) const
   {
     refuse_to_wait("moe::Cuda::copy_to_host");
+    // First without the copy, which could keep other threads from the driver while it waits for
+    // work of theirs.
+    MOE_CUDA_TRY(cudaStreamSynchronize(stream_));
     copy(to, from, bytes, cudaMemcpyDeviceToHost);
     MOE_CUDA_TRY(cudaStreamSynchronize(stream_));  // the caller reads `to` next
   }

@@ -1,0 +1,413 @@
+#pragma once
+// Rows are stored straight into memory of the ranks that they go to (comm/window.hpp), and so is
+// how many: the host knows bounds alone and waits for nothing, so a pass can be captured into a
+// graph. A row of x, or of dy, travels once for each (token, rank) without being packed; outputs
+// come home one for each choice, so the bits are those of one rank.
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include <moe/dispatch/combine.hpp>
+#include <moe/dispatch/one_sided_rows.hpp>
+#include <moe/dispatch/packed_transport.hpp>
+
+namespace moe {
+
+// The same on all ranks.
+struct OneSidedOptions {
+  index_t tokens  = 0;     // most T that any rank brings to a call
+  index_t choices = 0;     // most A: K of them for each token, as a rule
+  WindowOptions window{};  // but for the channels
+};
+
+namespace detail {
+
+// A window, and what of the rows that arrived in it is worked out on the device.
+template <class ExecT>
+struct OneSidedSlot {
+  template <class CommT>
+  OneSidedSlot(ExecT const& exec,
+               CommT const& comm,
+               OneSidedLayout const& lies,
+               index_t experts,
+               WindowOptions const& options)
+      : layout{lies},
+        count(exec, lies.ranks * experts),
+        first(exec, lies.ranks),
+        offsets(exec, experts + 1),
+        arrived_at(exec, lies.ranks * lies.choices),
+        home_at(exec, lies.ranks * lies.choices),
+        part_of(exec, lies.choices),
+        goes_to(exec, lies.choices),
+        window{made_quietly(exec, comm, lies.bytes, options)}
+  {
+    exec.zero(offsets.view().data_handle(), offsets.bytes());
+  }
+  [[nodiscard]] OneSidedMemory memory() const { return {window.view(), layout}; }
+  [[nodiscard]] index_t experts() const { return offsets.extent(0) - 1; }  // L
+
+  OneSidedLayout layout;
+  Tensor<Id, 1, ExecT> count;                // (P * L)
+  Tensor<Id, 1, ExecT> first;                // (P)
+  Tensor<Id, 1, ExecT> offsets;              // (L + 1)
+  Tensor<Id, 1, ExecT> arrived_at, home_at;  // (R), R = P * most A
+  Tensor<Id, 1, ExecT> part_of, goes_to;     // (most A) of the choices here
+  Window<ExecT> window;
+
+ private:
+  // Making one asks the driver for memory, which may wait for all that runs on a GPU; where ranks
+  // share it, that must not be waits for a rank that is kept from the driver by this. So nobody
+  // waits for anybody by then.
+  template <class CommT>
+  [[nodiscard]] Window<ExecT> made_quietly(ExecT const& exec,
+                                           CommT const& comm,
+                                           std::size_t bytes,
+                                           WindowOptions const& options)
+  {
+    auto const quiet = [&] {
+      wait_for_ranks(exec, comm);
+      exec.synchronize();
+    };
+    exec.zero(first.view().data_handle(), first.bytes());
+    quiet();
+    comm.all_reduce_sum(exec, first.view());
+    quiet();
+    return comm.window(exec, bytes, options);
+  }
+};
+
+}  // namespace detail
+
+// A handle of one rank's: copies share its windows. A saved state has one from its forward until it
+// goes, an evaluation for as long as it runs; they are used again, and made, collectively, where
+// none is free: not within a capture, so run each kind of pass once before. So ranks make states,
+// let them go and call in the same order; and passes that use one exchange are ordered by streams
+// or events.
+//
+// A rank has room for all choices of all ranks, R = P * choices: for those that do not come, memory
+// and some empty work. Memory grows with P * tokens * D for each window.
+template <class ExecT>
+class OneSidedExchange {
+  using Slot = detail::OneSidedSlot<ExecT>;
+  // Channels of a window. Chunks that are under way at once have buffers, and channels, of their
+  // own, as Overlap says.
+  enum Channel : int {
+    ready,
+    rows_came,
+    rows_home    = rows_came + detail::chunk_buffers,
+    weights_home = rows_home + detail::chunk_buffers,
+    channels
+  };
+
+ public:
+  static constexpr bool is_transport = true;
+
+  explicit OneSidedExchange(OneSidedOptions const& options)
+      : options_{options}, shared_{std::make_shared<Shared>()}
+  {
+    Check const check{"moe::OneSidedExchange"};
+    check.at_least("tokens", options.tokens, 0);
+    check.at_least("choices", options.choices, 0);
+    options_.window.channels = channels;
+  }
+
+  // How many there are by now.
+  [[nodiscard]] int windows() const { return static_cast<int>(shared_->slots.size()); }
+
+  template <class T, class SpaceT>
+  struct Trip {
+    static_assert(
+        std::same_as<SpaceT, ExecT>,
+        "moe::OneSidedExchange: the space of its windows is not that of the layer's call");
+    std::shared_ptr<Slot> slot;
+    index_t chunks = 1;
+
+    [[nodiscard]] index_t rows() const { return slot->arrived_at.extent(0); }
+    [[nodiscard]] RowGroups<ExecT> groups() const
+    {
+      return {slot->offsets.const_view(), {}, rows(), 0, static_cast<Id>(slot->experts())};
+    }
+    [[nodiscard]] RowGroups<ExecT> groups(int c) const
+    {
+      auto const some = experts_of_chunk(slot->experts(), chunks, c);
+      return groups().only(static_cast<Id>(some.first), static_cast<Id>(some.first + some.count));
+    }
+  };
+  // Places in the trip's window.
+  template <class T, class SpaceT>
+  struct Arrived {
+    Leg leg = Leg::forward;
+  };
+  template <class T, class SpaceT>
+  struct Home {
+    View<T const, 2, ExecT> rows;  // (most A, D) in slots
+  };
+  template <class T, class SpaceT>
+  struct Buffers {
+    Leg leg = Leg::forward;
+  };
+
+  // Collective.
+  template <class T, class CommT>
+  [[nodiscard]] Trip<T, ExecT> make_trip(ExecT const& exec,
+                                         CommT const& comm,
+                                         DispatchInput<T, ExecT> const& in,
+                                         int chunks) const
+  {
+    static_assert(HasWindow<CommT, ExecT>, "moe::OneSidedExchange: a communicator with window");
+    using S = accumulator_t<T>;
+    Check const check{"moe::OneSidedExchange", comm.rank()};
+    index_t const A = in.assignments.count, E = in.plan.kept_per_expert.extent(0);
+    index_t const P = comm.size(), C = chunks;
+    check.at_most("tokens", in.assignments.tokens, "the exchange's", options_.tokens);
+    check.at_most("choices", A, "the exchange's", options_.choices);
+    detail::OneSidedLayout const layout(
+        P, options_.tokens, options_.choices, E, in.x.extent(1), sizeof(T), sizeof(S));
+    Trip<T, ExecT> const trip{take(exec, comm, check, layout), C};
+    Slot& slot = *trip.slot;
+
+    exec.for_each_row(A,
+                      detail::PartOfChoiceRow<ExecT>{in.plan.slot_of.const_view(),
+                                                     in.plan.expert_offsets.const_view(),
+                                                     P,
+                                                     C,
+                                                     slot.part_of.view()});
+    exec.for_each_row(
+        in.assignments.tokens,
+        detail::RowGoesRow<ExecT>{
+            in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()});
+    wait_until_read(exec, slot);
+    auto const phase = exec.phase(Phase::communication);
+    exec.for_each_row(detail::rows_of_numbers(std::max(A, E)),
+                      detail::StoreHeaderRow<S, ExecT>{slot.memory(),
+                                                       in.assignments,
+                                                       in.plan.slot_of.const_view(),
+                                                       in.plan.kept_per_expert.const_view(),
+                                                       in.plan.expert_offsets.const_view(),
+                                                       in.weight});
+    return trip;
+  }
+  template <class T>
+  [[nodiscard]] Arrived<T, ExecT> make_arrived(ExecT const&,
+                                               Trip<T, ExecT> const&,
+                                               index_t,
+                                               Leg leg) const
+  {
+    return {leg};
+  }
+  template <class T>
+  [[nodiscard]] Home<T, ExecT> make_home(ExecT const&, Trip<T, ExecT> const& trip, index_t) const
+  {
+    auto const memory = trip.slot->memory();
+    return {View<T const, 2, ExecT>(
+        reinterpret_cast<T const*>(trip.slot->window.local() + memory.at.home),
+        memory.at.choices,
+        memory.at.width)};
+  }
+  // Before backward's rows are stored, all ranks have read those of a backward before.
+  template <class T>
+  [[nodiscard]] Buffers<T, ExecT> make_buffers(ExecT const& exec,
+                                               Trip<T, ExecT> const& trip,
+                                               index_t,
+                                               Leg leg) const
+  {
+    if (leg == Leg::backward) { wait_until_read(exec, *trip.slot); }
+    return {leg};
+  }
+  template <class T>
+  [[nodiscard]] IndexedRows<T, ExecT> rows_of(Trip<T, ExecT> const& trip,
+                                              Arrived<T, ExecT> const& arrived) const
+  {
+    auto const& at = trip.slot->layout;
+    return {View<T const, 2, ExecT>(
+                reinterpret_cast<T const*>(trip.slot->window.local() + region(at, arrived.leg)),
+                at.ranks * at.tokens,
+                at.width),
+            trip.slot->arrived_at.const_view()};
+  }
+
+  template <class T>
+  void pack(ExecT const& exec,
+            Trip<T, ExecT> const& trip,
+            DispatchInput<T, ExecT> const& in,
+            View<T const, 2, ExecT> tokens,
+            int c,
+            Buffers<T, ExecT> const& buffers) const
+  {
+    auto const phase  = exec.phase(Phase::communication);
+    auto const memory = trip.slot->memory();
+    store_token_rows(exec,
+                     detail::StoreTokenRow<T, ExecT>{memory,
+                                                     region(memory.at, buffers.leg),
+                                                     in.assignments,
+                                                     trip.slot->goes_to.const_view(),
+                                                     trip.chunks,
+                                                     c,
+                                                     tokens});
+    trip.slot->window.signal(exec, rows_came + c % detail::chunk_buffers);
+  }
+  // With the first rows of a batch comes what is said of all of them.
+  template <class T, class CommT>
+  void send(ExecT const& exec,
+            CommT const&,
+            Trip<T, ExecT> const& trip,
+            int c,
+            Buffers<T, ExecT> const& buffers,
+            Arrived<T, ExecT> const&) const
+  {
+    Slot& slot = *trip.slot;
+    {
+      auto const phase = exec.phase(Phase::communication);
+      slot.window.wait(exec, rows_came + c % detail::chunk_buffers);
+    }
+    if (c > 0 || buffers.leg == Leg::backward) { return; }
+    auto const phase = exec.phase(Phase::dispatch);
+    exec.for_each_row(slot.layout.ranks,
+                      detail::CountRow<ExecT>{
+                          slot.memory(), slot.experts(), slot.count.view(), slot.first.view()});
+    exec.for_each_row(slot.count.extent(0),
+                      detail::OneSidedArrivalRow<ExecT>{slot.memory(),
+                                                        slot.experts(),
+                                                        slot.count.const_view(),
+                                                        slot.first.const_view(),
+                                                        slot.offsets.view(),
+                                                        slot.arrived_at.view(),
+                                                        slot.home_at.view()});
+  }
+  template <class T>
+  void pack_back(ExecT const& exec,
+                 Trip<T, ExecT> const& trip,
+                 DispatchInput<T, ExecT> const&,
+                 Tensor<T, 2, ExecT> const& rows_of_experts,
+                 int c,
+                 Leg,
+                 Buffers<T, ExecT> const&) const
+  {
+    auto const phase  = exec.phase(Phase::communication);
+    Slot const& slot  = *trip.slot;
+    auto const groups = trip.groups(c);
+    store_home_rows(exec,
+                    detail::StoreHomeRow<T, ExecT>{slot.memory(),
+                                                   slot.offsets.const_view(),
+                                                   slot.home_at.const_view(),
+                                                   groups.first,
+                                                   groups.last,
+                                                   std::min(trip.rows(), detail::teams_over_rows),
+                                                   rows_of_experts.const_view()});
+    slot.window.signal(exec, rows_home + c % detail::chunk_buffers);
+  }
+  template <class T, class CommT>
+  void send_back(ExecT const& exec,
+                 CommT const&,
+                 Trip<T, ExecT> const& trip,
+                 int c,
+                 Buffers<T, ExecT> const&,
+                 Home<T, ExecT> const&) const
+  {
+    auto const phase = exec.phase(Phase::communication);
+    trip.slot->window.wait(exec, rows_home + c % detail::chunk_buffers);
+  }
+  template <class T>
+  void combine_home(ExecT const& exec,
+                    DispatchInput<T, ExecT> const& in,
+                    View<accumulator_t<T> const, 1, ExecT> weight,
+                    Home<T, ExecT> const& home,
+                    View<accumulator_t<T> const, 2, ExecT> addend,
+                    View<T, 2, ExecT> y) const
+  {
+    combine(exec, in.assignments, in.plan, weight, home.rows, addend, y);
+  }
+
+  // The weights came with the rows.
+  template <class T, class CommT>
+  void weights_to_experts(ExecT const& exec,
+                          CommT const&,
+                          Trip<T, ExecT> const& trip,
+                          DispatchInput<T, ExecT> const&,
+                          Tensor<accumulator_t<T>, 1, ExecT>& rows) const
+  {
+    using S          = accumulator_t<T>;
+    Slot const& slot = *trip.slot;
+    detail::make_numbers(exec, trip.rows(), rows);
+    exec.for_each_row(
+        detail::rows_of_numbers(trip.rows()),
+        detail::WeightOfRowRow<S, ExecT>{
+            slot.memory(), slot.offsets.const_view(), slot.home_at.const_view(), rows.view()});
+  }
+  template <class T, class CommT>
+  void weights_to_tokens(ExecT const& exec,
+                         CommT const&,
+                         Trip<T, ExecT> const& trip,
+                         DispatchInput<T, ExecT> const& in,
+                         Tensor<accumulator_t<T>, 1, ExecT> const& rows,
+                         View<accumulator_t<T>, 1, ExecT> of_assignment) const
+  {
+    using S          = accumulator_t<T>;
+    Slot const& slot = *trip.slot;
+    {
+      auto const phase = exec.phase(Phase::communication);
+      exec.for_each_row(detail::rows_of_numbers(trip.rows()),
+                        detail::StoreNumberHomeRow<S, ExecT>{slot.memory(),
+                                                             slot.offsets.const_view(),
+                                                             slot.home_at.const_view(),
+                                                             rows.const_view()});
+      slot.window.signal(exec, weights_home);
+      slot.window.wait(exec, weights_home);
+    }
+    auto const& at = slot.layout;
+    from_slots(exec,
+               in.plan,
+               View<S const, 1, ExecT>(reinterpret_cast<S const*>(slot.window.local() + at.d_home),
+                                       at.choices),
+               of_assignment);
+  }
+
+ private:
+  struct Shared {
+    std::vector<std::shared_ptr<Slot>> slots;
+    std::atomic<int> rank{-1};  // of the first that used it
+  };
+
+  static std::size_t region(detail::OneSidedLayout const& at, Leg leg)
+  {
+    return leg == Leg::forward ? at.x : at.dy;
+  }
+  // What is stored next overwrites what every rank has read by then.
+  static void wait_until_read(ExecT const& exec, Slot const& slot)
+  {
+    auto const phase = exec.phase(Phase::communication);
+    slot.window.signal(exec, ready);
+    slot.window.wait(exec, ready);
+  }
+  // One that no trip has, or a new one.
+  template <class CommT>
+  [[nodiscard]] std::shared_ptr<Slot> take(ExecT const& exec,
+                                           CommT const& comm,
+                                           Check const& check,
+                                           detail::OneSidedLayout const& layout) const
+  {
+    int first = -1;
+    shared_->rank.compare_exchange_strong(first, comm.rank());
+    check.that<StateError>(first == -1 || first == comm.rank(),
+                           "the exchange's rank",
+                           first,
+                           "this one: every rank makes an exchange of its own");
+    for (auto const& slot : shared_->slots) {
+      if (slot.use_count() == 1 && slot->layout == layout) { return slot; }
+    }
+    index_t const largest = std::numeric_limits<Id>::max();
+    check.at_most("ranks x tokens", layout.ranks * layout.tokens, "the largest 32-bit id", largest);
+    check.at_most(
+        "ranks x choices", layout.ranks * layout.choices, "the largest 32-bit id", largest);
+    index_t const here = experts_of_rank(layout.experts, comm.size(), comm.rank()).count;
+    shared_->slots.push_back(std::make_shared<Slot>(exec, comm, layout, here, options_.window));
+    return shared_->slots.back();
+  }
+
+  OneSidedOptions options_;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace moe

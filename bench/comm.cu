@@ -6,12 +6,16 @@
 // of one move of the slowest rank, of many queued back to back; bytes/s is what leaves a rank.
 //
 //   all_to_all      the communicator's
+//   small           WindowCommunicator's, of what goes over its window
 //   flat            FlatExchange, rows of 512 bytes
 //   hierarchical    HierarchicalExchange as of two hosts of P/2
 //   gather_scatter  all_gather and reduce_scatter_sum of bfloat16, a buffer each: moves it twice
 //   window          a kernel that stores 16 bytes at a time into the peers' windows, signal, wait
 //   nccl            ncclSend and ncclRecv in a group, where there is NCCL and a GPU for each rank
+#include <chrono>
+
 #include <moe/comm/cuda/thread_window.cuh>
+#include <moe/comm/window_communicator.hpp>
 #include <moe/expert_parallel.hpp>
 
 #include "data.hpp"
@@ -60,10 +64,14 @@ struct Buffers {
 };
 
 // A way: an object for each rank, made by all of them together, whose calls are moves.
+template <class CommT>
 class AllToAll {
  public:
   static constexpr int moves = 1;  // of a buffer
-  AllToAll(ThreadCommunicator const& comm, Buffers& buffers) : comm_{comm}, buffers_{buffers} {}
+  AllToAll(ThreadCommunicator const& comm, Buffers& buffers)
+      : comm_{made(comm, buffers)}, buffers_{buffers}
+  {
+  }
   void operator()() const
   {
     comm_.all_to_all(buffers_.exec,
@@ -72,9 +80,20 @@ class AllToAll {
   }
 
  private:
-  ThreadCommunicator comm_;
+  static CommT made(ThreadCommunicator const& comm, [[maybe_unused]] Buffers const& buffers)
+  {
+    if constexpr (std::same_as<CommT, ThreadCommunicator>) {
+      return comm;
+    } else {
+      return CommT(buffers.exec, comm);
+    }
+  }
+
+  CommT comm_;
   Buffers& buffers_;
 };
+using Small                     = moe::WindowCommunicator<ThreadCommunicator, Cuda>;
+constexpr index_t most_of_small = moe::WindowCommunicatorOptions{}.bytes;  // for each rank
 
 class GatherScatter {
  public:
@@ -258,35 +277,37 @@ void row(benchmark::State& state, int P, index_t bytes)
   index_t const part = bytes / P / 512 * 512;
   std::vector<std::vector<double>> seconds(static_cast<std::size_t>(P));
   if constexpr (requires { WayT::prepare(P); }) { WayT::prepare(P); }
-  moe::ThreadWorld(P).run([&](ThreadCommunicator const& comm) {
-    use_gpu_of(comm.rank(), P);
-    Cuda const exec;
-    Buffers buffers(exec, P, part);
-    WayT move(comm, buffers);
-    for (int i = 0; i < 3; ++i) {
-      move();
-    }
-    auto const moves = [&](index_t n) {
-      return seconds_of(exec,
-                        1,
-                        [&] {
-                          for (index_t i = 0; i < n; ++i) {
-                            move();
-                          }
-                        })
-          .front();
-    };
-    // Waited for batch by batch, so that what is queued has an end: a host that waits for room in
-    // its stream's queue would keep a rank of the same GPU from launching what it waits for.
-    double const once   = std::max(moves(1), 1e-6);
-    auto const of_batch = agree(comm, exec, static_cast<index_t>(std::clamp(0.05 / once, 2., 50.)));
-    auto& mine          = seconds[static_cast<std::size_t>(comm.rank())];
-    for (int i = 0; i < batches; ++i) {
-      mine.push_back(moves(of_batch) / static_cast<double>(of_batch));
-    }
-    exec.synchronize();
-    (void)agree(comm, exec, 0);  // nobody's window goes while another works
-  });
+  moe::ThreadWorld(P, {.deadline = std::chrono::seconds(60)})
+      .run([&](ThreadCommunicator const& comm) {
+        use_gpu_of(comm.rank(), P);
+        Cuda const exec;
+        Buffers buffers(exec, P, part);
+        WayT move(comm, buffers);
+        for (int i = 0; i < 3; ++i) {
+          move();
+        }
+        auto const moves = [&](index_t n) {
+          return seconds_of(exec,
+                            1,
+                            [&] {
+                              for (index_t i = 0; i < n; ++i) {
+                                move();
+                              }
+                            })
+              .front();
+        };
+        // Waited for batch by batch, so that what is queued has an end: a host that waits for room
+        // in its stream's queue would keep a rank of the same GPU from launching what it waits for.
+        double const once = std::max(moves(1), 1e-6);
+        auto const of_batch =
+            agree(comm, exec, static_cast<index_t>(std::clamp(0.05 / once, 2., 50.)));
+        auto& mine = seconds[static_cast<std::size_t>(comm.rank())];
+        for (int i = 0; i < batches; ++i) {
+          mine.push_back(moves(of_batch) / static_cast<double>(of_batch));
+        }
+        exec.synchronize();
+        (void)agree(comm, exec, 0);  // nobody's window goes while another works
+      });
   double const time = median_of_slowest(seconds);
   label(state, P);
   set_time(state, time);
@@ -294,9 +315,9 @@ void row(benchmark::State& state, int P, index_t bytes)
 }
 
 template <class WayT>
-void add(int P, char const* name)
+void add(int P, char const* name, index_t most = index_t{256} << 20)
 {
-  for (index_t bytes = index_t{4} << 10; bytes <= index_t{256} << 20; bytes *= 4) {
+  for (index_t bytes = index_t{4} << 10; bytes <= most; bytes *= 4) {
     if (bytes / P < 512) { continue; }
     add_row("comm/P" + std::to_string(P) + '/' + name + '/' + std::to_string(bytes),
             [=](benchmark::State& state) { row<WayT>(state, P, bytes); });
@@ -306,7 +327,8 @@ void add(int P, char const* name)
 void add_all()
 {
   for (int const P : worlds()) {
-    add<AllToAll>(P, "all_to_all");
+    add<AllToAll<ThreadCommunicator>>(P, "all_to_all");
+    add<AllToAll<Small>>(P, "small", P * most_of_small);
     add<Exchanged<moe::FlatExchange>>(P, "flat");
     if (P % 2 == 0) {
       add<Exchanged<moe::HierarchicalExchange<ThreadCommunicator>>>(P, "hierarchical");

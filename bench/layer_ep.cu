@@ -8,7 +8,15 @@
 // experts of a rank and as many rows, which go nowhere, over the row's. From a run of its own with
 // a profiler, of the rank that communicates longest: communication_s and forward_communication_s,
 // the wait for other ranks included, and overlap, the part of it beside which experts work.
+//
+// With one_sided rows go over windows, with one_sided_counts all else that ranks tell each other
+// too; where each rank has a GPU.
+#include <chrono>
 #include <map>
+
+#include <moe/comm/cuda/thread_window.cuh>
+#include <moe/comm/window_communicator.hpp>
+#include <moe/dispatch/one_sided_exchange.hpp>
 
 #include "layer_ep.cuh"
 #include "main.hpp"
@@ -16,24 +24,41 @@
 namespace moe_bench::ep {
 namespace {
 
-// Ways of rows: what makes an exchange on a communicator, and what goes for a token.
-struct Flat {
+// Ways of rows: what is called by all ranks for an exchange, what goes for a token, and the
+// communicator of everything else.
+struct OverThreads {
   using Rows = moe::EachChoice;
-  moe::FlatExchange operator()(moe::ThreadCommunicator const&) const { return {}; }
+  static moe::ThreadCommunicator over(Cuda const&, moe::ThreadCommunicator const& comm)
+  {
+    return comm;
+  }
+};
+struct Flat : OverThreads {
+  static moe::FlatExchange make(moe::ThreadCommunicator const&, Shape const&) { return {}; }
 };
 struct Once : Flat {
   using Rows = moe::OncePerRank;
 };
-struct Hierarchical {  // two hosts of P/2
-  using Rows = moe::EachChoice;
-  auto operator()(moe::ThreadCommunicator const& comm) const
+struct Hierarchical : OverThreads {  // two hosts of P/2
+  static auto make(moe::ThreadCommunicator const& comm, Shape const&)
   {
     return moe::HierarchicalExchange(comm, comm.size() / 2);
   }
 };
-struct AllGather {
-  using Rows = moe::EachChoice;
-  moe::AllGatherExchange operator()(moe::ThreadCommunicator const&) const { return {}; }
+struct AllGather : OverThreads {
+  static moe::AllGatherExchange make(moe::ThreadCommunicator const&, Shape const&) { return {}; }
+};
+struct OneSided : OverThreads {
+  static moe::OneSidedExchange<Cuda> make(moe::ThreadCommunicator const&, Shape const& s)
+  {
+    return moe::OneSidedExchange<Cuda>({.tokens = s.tokens, .choices = s.tokens * s.top_k});
+  }
+};
+struct OneSidedCounts : OneSided {  // no host waits for a device
+  static auto over(Cuda const& exec, moe::ThreadCommunicator const& comm)
+  {
+    return moe::WindowCommunicator(exec, comm);
+  }
 };
 
 template <int K>
@@ -62,36 +87,37 @@ struct Seen {  // by each rank
 };
 
 template <int K, class WayT>
-void row(benchmark::State& state, Shape const& shape, int P, int chunks, WayT const& way)
+void row(benchmark::State& state, Shape const& shape, int P, int chunks)
 {
   auto const single = alone<K>(shape, P);
   auto const ranks  = static_cast<std::size_t>(P);
   Seen seen{std::vector<std::vector<double>>(ranks),
             std::vector<std::vector<double>>(ranks),
             std::vector<moe::ProfileReport>(ranks)};
-  moe::ThreadWorld(P).run([&](moe::ThreadCommunicator const& comm) {
-    use_gpu_of(comm.rank(), P);
-    Cuda const exec;
-    auto const exchange = way(comm);
-    moe::AllToAllDispatcher const dispatcher(comm,
-                                             {.compare_calls = false, .chunks = chunks},
-                                             moe::BatchedSchedule{},
-                                             exchange,
-                                             typename WayT::Rows{});
-    auto work       = rank_case<K>(exec, layer_of<K>(dispatcher), shape, comm.rank());
-    auto const r    = static_cast<std::size_t>(comm.rank());
-    seen.forward[r] = seconds_on_rank(comm, exec, [&] { work.forward(exec); });
-    seen.both[r]    = seconds_on_rank(comm, exec, [&] { work.both(exec); });
+  moe::ThreadWorld(P, {.deadline = std::chrono::seconds(60)})
+      .run([&](moe::ThreadCommunicator const& comm) {
+        use_gpu_of(comm.rank(), P);
+        Cuda const exec;
+        auto const exchange = WayT::make(comm, shape);
+        moe::AllToAllDispatcher const dispatcher(WayT::over(exec, comm),
+                                                 {.compare_calls = false, .chunks = chunks},
+                                                 moe::BatchedSchedule{},
+                                                 exchange,
+                                                 typename WayT::Rows{});
+        auto work       = rank_case<K>(exec, layer_of<K>(dispatcher), shape, comm.rank());
+        auto const r    = static_cast<std::size_t>(comm.rank());
+        seen.forward[r] = seconds_on_rank(comm, exec, [&] { work.forward(exec); });
+        seen.both[r]    = seconds_on_rank(comm, exec, [&] { work.both(exec); });
 
-    moe::CudaProfiler profiler;
-    Cuda const profiled = exec.with(profiler);
-    for (int i = 0; i < 5; ++i) {
-      work.both(profiled);
-      profiler.end_step();
-    }
-    seen.report[r] = profiler.report();
-    exec.synchronize();
-  });
+        moe::CudaProfiler profiler;
+        Cuda const profiled = exec.with(profiler);
+        for (int i = 0; i < 5; ++i) {
+          work.both(profiled);
+          profiler.end_step();
+        }
+        seen.report[r] = profiler.report();
+        (void)agree(comm, exec, 0);  // nobody's memory goes while another works
+      });
 
   Times const times{median_of_slowest(seen.forward), median_of_slowest(seen.both)};
   auto const& report =
@@ -114,13 +140,13 @@ void row(benchmark::State& state, Shape const& shape, int P, int chunks, WayT co
 }
 
 template <int K, class WayT>
-void add(Shape const& shape, int P, char const* name, WayT const& way, std::vector<int> const& of)
+void add(Shape const& shape, int P, char const* name, std::vector<int> const& of = {1, 2, 4})
 {
   for (int const chunks : of) {
     if (chunks > 1 && chunks * P > shape.experts) { continue; }  // a chunk is some experts
     add_row("layer_ep/" + std::string(shape.name) + "/P" + std::to_string(P) + '/' + name +
                 "/chunks" + std::to_string(chunks),
-            [=](benchmark::State& state) { row<K>(state, shape, P, chunks, way); });
+            [=](benchmark::State& state) { row<K, WayT>(state, shape, P, chunks); });
   }
 }
 
@@ -132,10 +158,15 @@ void add_worlds()
     for_each_shape([&](auto top_k, Shape const& shape) {
       constexpr int K = top_k();
       if (shape.experts < P) { return; }
-      add<K>(shape, P, "flat", Flat{}, {1, 2, 4});
-      add<K>(shape, P, "once_per_rank", Once{}, {1, 2, 4});
-      if (P % 2 == 0) { add<K>(shape, P, "hierarchical", Hierarchical{}, {1, 2, 4}); }
-      add<K>(shape, P, "all_gather", AllGather{}, {1});
+      add<K, Flat>(shape, P, "flat");
+      add<K, Once>(shape, P, "once_per_rank");
+      if (P % 2 == 0) { add<K, Hierarchical>(shape, P, "hierarchical"); }
+      add<K, AllGather>(shape, P, "all_gather", {1});
+      // Ranks that share a GPU may not ask the driver for memory while others wait in a kernel.
+      if (P <= gpus()) {
+        add<K, OneSided>(shape, P, "one_sided");
+        add<K, OneSidedCounts>(shape, P, "one_sided_counts");
+      }
     });
   }
 }

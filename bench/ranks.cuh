@@ -38,7 +38,7 @@ inline std::vector<int> worlds()
   if (char const* const given = std::getenv("MOE_BENCH_RANKS")) {
     std::istringstream list(given);
     for (std::string size; std::getline(list, size, ',');) {
-      sizes.push_back(std::atoi(size.c_str()));
+      if (int const P = std::atoi(size.c_str()); P >= 1) { sizes.push_back(P); }
     }
     return sizes;
   }

@@ -43,7 +43,7 @@ def run_ours(folder, programs, part, shapes, ranks):
     if not program.is_file():
         raise Problem(
             f"{program} is not there. Build it with\n"
-            "    cmake --preset bench && cmake --build build/bench --target layer_ep_cuda comm_cuda\n"
+            "    cmake --preset bench -DMOE_NCCL=AUTO && cmake --build build/bench --target layer_ep_cuda comm_cuda\n"
             "(which needs nvcc), or name its folder with --programs."
         )
     out = folder / f"{part}.json"

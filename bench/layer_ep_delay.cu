@@ -8,6 +8,8 @@
 // A row's time is forward and backward in n chunks. Counters, with forward_ for forward alone:
 // communication_s, the waits alone; unchunked_s, one chunk and no wait; and bound_ratio, the row's
 // time over the larger of the two, 1 if all that can be hidden is.
+#include <cstdlib>
+
 #include "delayed_peers.cuh"
 #include "fill_once.cuh"
 #include "layer_ep.cuh"
@@ -16,6 +18,13 @@ namespace moe_bench::ep {
 namespace {
 
 constexpr int K = 8;
+
+// Multiprocessors that the experts leave to the waits and to packing; MOE_BENCH_SPARE is others.
+int spared()
+{
+  char const* const text = std::getenv("MOE_BENCH_SPARE");
+  return text == nullptr ? 2 : std::atoi(text);
+}
 
 // `communication`: of a forward pass, so of two ways.
 void row(benchmark::State& state, Shape const& shape, double communication, int chunks)
@@ -27,11 +36,12 @@ void row(benchmark::State& state, Shape const& shape, double communication, int 
   {
     Cuda const exec(nullptr, {.resource = &memory});
     auto const layer = [&](double seconds, int n) {
-      return layer_of<K>(moe::AllToAllDispatcher(MirrorCommunicator{},
-                                                 {.compare_calls = false, .chunks = n},
-                                                 moe::BatchedSchedule{},
-                                                 DelayExchange(seconds, rows),
-                                                 moe::EachChoice{}));
+      return layer_of<K>(moe::AllToAllDispatcher(
+          MirrorCommunicator{},
+          {.compare_calls = false, .chunks = n, .spare_multiprocessors = spared()},
+          moe::BatchedSchedule{},
+          DelayExchange(seconds, rows),
+          moe::EachChoice{}));
     };
     auto plain      = rank_case<K>(exec, layer(0, 1), shape);
     auto overlapped = rank_case<K>(exec, layer(one_way, chunks), shape);

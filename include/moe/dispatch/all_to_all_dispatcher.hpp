@@ -20,6 +20,9 @@ struct AllToAllOptions {
   // A batch goes in so many chunks of each rank's experts, and what one chunk needs travels while
   // the experts of another work. The same on all ranks; bits do not depend on it.
   int chunks = 1;
+  // In several chunks, GPU multiprocessors that the experts' products leave to what packs and
+  // moves rows beside them: as many as NCCL's kernels take; none where copy engines move rows.
+  int spare_multiprocessors = 0;
 };
 
 // A communicator that can be copied is a handle and is copied; one that owns is referred to, and
@@ -53,6 +56,7 @@ class AllToAllDispatcher {
     Check const check{"moe::AllToAllDispatcher", comm.rank()};
     check.at_least("chunks", options.chunks, 1);
     check.at_most("chunks", options.chunks, "the most that overlap is good for", 1024);
+    check.at_least("spare_multiprocessors", options.spare_multiprocessors, 0);
   }
 
   template <class CapacityT>
@@ -133,8 +137,9 @@ class AllToAllDispatcher {
     auto const rows = transport_.rows_of(trip, x);
     detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
         exec, experts, trip.rows(), Pass::infer);
+    auto const on = beside_communication(exec);
     go_and_return(exec, trip, in, in.x, x, to.out, home, Leg::forward, [&](int c) {
-      detail::infer_experts(exec, local_.schedule, experts, trip.groups(c), rows, to);
+      detail::infer_experts(on, local_.schedule, experts, trip.groups(c), rows, to);
     });
     transport_.combine_home(exec, in, in.weight, home, addend, y);
   }
@@ -161,9 +166,10 @@ class AllToAllDispatcher {
     auto const rows = transport_.rows_of(trip, saved.x);
     detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
         exec, experts, trip.rows(), Pass::forward);
+    auto const on = beside_communication(exec);
     go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Leg::forward, [&](int c) {
       detail::forward_experts(
-          exec, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
+          on, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
     });
     transport_.weights_to_experts(exec, communicator(), trip, in, saved.weight);
     transport_.combine_home(exec, in, in.weight, home, addend, y);
@@ -185,9 +191,10 @@ class AllToAllDispatcher {
     }
     auto const& trip = saved.trip;
     auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
+    auto const on = beside_communication(exec);
     go_and_return(
         exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, [&](int c) {
-          detail::backward_experts_data(exec,
+          detail::backward_experts_data(on,
                                         local_.schedule,
                                         experts,
                                         saved.experts,
@@ -249,6 +256,16 @@ class AllToAllDispatcher {
     }
   }
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
+
+  // Where the experts work.
+  template <class ExecT>
+  [[nodiscard]] ExecT beside_communication(ExecT const& exec) const
+  {
+    if constexpr (requires { exec.sparing(0); }) {
+      if (options_.chunks > 1) { return exec.sparing(options_.spare_multiprocessors); }
+    }
+    return exec;
+  }
 
   template <class ExecT, class T>
   [[nodiscard]] auto make_trip(ExecT const& exec, DispatchInput<T, ExecT> const& in) const

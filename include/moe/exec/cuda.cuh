@@ -43,7 +43,16 @@ class Cuda {
 
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
   [[nodiscard]] int device() const { return state_->device; }
-  [[nodiscard]] int multiprocessors() const { return state_->multiprocessors; }
+  // Those that products may fill.
+  [[nodiscard]] int multiprocessors() const { return state_->multiprocessors - spared_; }
+  // This handle's stream and state, with n multiprocessors fewer for its products, at least one:
+  // their blocks stay until the product is done, and what runs beside them needs a place.
+  [[nodiscard]] Cuda sparing(int n) const
+  {
+    Cuda c    = *this;
+    c.spared_ = n < state_->multiprocessors ? n : state_->multiprocessors - 1;
+    return c;
+  }
   // Compute capability 9.0, for which a program may have kernels of its own (sm_90a).
   [[nodiscard]] bool hopper() const { return state_->hopper; }
   [[nodiscard]] Products products() const { return own_ ? Products::own : state_->products; }
@@ -321,6 +330,7 @@ class Cuda {
   std::shared_ptr<State> state_;
   cudaStream_t stream_ = nullptr;
   bool own_            = false;
+  int spared_          = 0;
   std::shared_ptr<CudaProfiler::Recorder> recorder_;  // null: nobody listens
 };
 static_assert(ExecutionSpace<Cuda>);

@@ -22,10 +22,10 @@ moe::DropByWeight<moe::CeilCapacity> drops()
   return moe::DropByWeight{moe::CeilCapacity{.factor = 0.6}};
 }
 
-// Room for any part of the batch.
+// Room for any part of the batch, also where each expert chooses all of it.
 Exchange exchange()
 {
-  return Exchange({.tokens = tokens, .choices = 2 * tokens});
+  return Exchange({.tokens = tokens, .choices = sizes.experts * tokens});
 }
 
 // What each rank's program(dispatcher, rank) gives.
@@ -249,6 +249,32 @@ TEST_CASE("steps that only the windows' flags order have the bits of those with 
     for (std::size_t r = 0; r < parts.size(); ++r) {
       CHECK(same_bits(stored[r], sent[r]));
     }
+  }
+}
+
+TEST_CASE("experts that choose among the tokens of all ranks: the bits of one rank")
+{
+  auto const whole    = batch<float>(52);
+  auto const layer_of = [](auto const& dispatcher) {
+    return moe::Layer{
+        moe::ExpertChoice{.factor = 1.5}, moe::Dropless{}, dispatcher, moe::Ffn<moe::SwiGlu>{}};
+  };
+  auto const one = run_rank<float>(
+      layer_of(moe::BatchedDispatcher<>{}), own(), whole, {0, tokens}, {0, sizes.experts});
+  for (int const ranks : {2, 3}) {
+    CAPTURE(ranks);
+    auto const parts = odd_parts(ranks);
+    check_same(together(at_ranks(ranks,
+                                 ranks - 1,
+                                 moe::BatchedSchedule{},
+                                 [&](auto const& dispatcher, int rank) {
+                                   return run_rank<float>(layer_of(dispatcher),
+                                                          own(),
+                                                          whole,
+                                                          parts[static_cast<std::size_t>(rank)],
+                                                          dispatcher.experts_here(sizes.experts));
+                                 })),
+               one);
   }
 }
 

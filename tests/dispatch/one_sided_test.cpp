@@ -22,10 +22,10 @@ moe::DropByWeight<moe::CeilCapacity> drops()
   return moe::DropByWeight{moe::CeilCapacity{.factor = 0.6}};
 }
 
-// Room for any part of the batch.
+// Room for any part of the batch, also where each expert chooses all of it.
 Exchange exchange()
 {
-  return Exchange({.tokens = tokens, .choices = 2 * tokens});
+  return Exchange({.tokens = tokens, .choices = sizes.experts * tokens});
 }
 
 // What each rank's program(dispatcher, rank) gives.
@@ -193,6 +193,88 @@ TEST_CASE("two batches in flight, evaluations between, states used again: the bi
         check_same(together(passes), one[i]);
       }
     }
+  }
+}
+
+namespace {
+
+// Steps of a layer of which nothing but rows travels: no counts, no losses, no comparison of calls.
+// y, dx and the experts' gradients of the last one, after a second backward.
+template <class DispatcherT>
+std::vector<float> steps(DispatcherT const& dispatcher, Batch<float> const& whole, TokenRange range)
+{
+  Host const exec  = own();
+  auto const layer = moe::Layer{moe::SoftmaxTopK<2>{},
+                                moe::PerRank{moe::DropByPosition{}},
+                                dispatcher,
+                                moe::Ffn<moe::SwiGlu>{}};
+  auto const part  = moe::test::part_of(whole, range);
+  auto params      = layer.template make_params<float>(exec, sizes);
+  moe::initialize(exec, params.view(), 1);
+  auto saved = layer.template make_saved<float>(exec, sizes, range.count);
+  moe::Tensor<float, 2, Host> y(exec, range.count, sizes.hidden),
+      dx(exec, range.count, sizes.hidden);
+  std::vector<float> all;
+  for (int i = 0; i < 5; ++i) {
+    layer.forward(exec, params, part.input(), y.view(), saved);
+    for (int again = 0; again < 2; ++again) {
+      auto grads = layer.template make_params<float>(exec, sizes);
+      layer.backward(exec, params, saved, part.input(), part.dy_view(), grads.view(), dx.view());
+      all = moe::test::values_by_expert(grads.view());
+    }
+  }
+  all = joined(all, moe::test::view_values(y.const_view()));
+  return joined(all, moe::test::view_values(dx.const_view()));
+}
+
+}  // namespace
+
+TEST_CASE("steps that only the windows' flags order have the bits of those with collectives")
+{
+  auto const whole = batch<float>(51);
+  for (int const ranks : {2, 4}) {
+    CAPTURE(ranks);
+    auto const parts = even_parts(ranks);
+    std::vector<std::vector<float>> stored(parts.size()), sent(parts.size());
+    ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
+        .run([&](ThreadCommunicator const& comm) {
+          auto const r = static_cast<std::size_t>(comm.rank());
+          moe::AllToAllOptions const options{.compare_calls = false};
+          sent[r] = steps(moe::AllToAllDispatcher(comm, options), whole, parts[r]);
+          stored[r] =
+              steps(moe::AllToAllDispatcher(comm, options, moe::BatchedSchedule{}, exchange()),
+                    whole,
+                    parts[r]);
+        });
+    for (std::size_t r = 0; r < parts.size(); ++r) {
+      CHECK(same_bits(stored[r], sent[r]));
+    }
+  }
+}
+
+TEST_CASE("experts that choose among the tokens of all ranks: the bits of one rank")
+{
+  auto const whole    = batch<float>(52);
+  auto const layer_of = [](auto const& dispatcher) {
+    return moe::Layer{
+        moe::ExpertChoice{.factor = 1.5}, moe::Dropless{}, dispatcher, moe::Ffn<moe::SwiGlu>{}};
+  };
+  auto const one = run_rank<float>(
+      layer_of(moe::BatchedDispatcher<>{}), own(), whole, {0, tokens}, {0, sizes.experts});
+  for (int const ranks : {2, 3}) {
+    CAPTURE(ranks);
+    auto const parts = odd_parts(ranks);
+    check_same(together(at_ranks(ranks,
+                                 ranks - 1,
+                                 moe::BatchedSchedule{},
+                                 [&](auto const& dispatcher, int rank) {
+                                   return run_rank<float>(layer_of(dispatcher),
+                                                          own(),
+                                                          whole,
+                                                          parts[static_cast<std::size_t>(rank)],
+                                                          dispatcher.experts_here(sizes.experts));
+                                 })),
+               one);
   }
 }
 

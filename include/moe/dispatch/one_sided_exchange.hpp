@@ -22,64 +22,6 @@ struct OneSidedOptions {
   WindowOptions window{};  // but for the channels
 };
 
-namespace detail {
-
-// A window, and what of the rows that arrived in it is worked out on the device.
-template <class ExecT>
-struct OneSidedSlot {
-  template <class CommT>
-  OneSidedSlot(ExecT const& exec,
-               CommT const& comm,
-               OneSidedLayout const& lies,
-               index_t experts,
-               WindowOptions const& options)
-      : layout{lies},
-        count(exec, lies.ranks * experts),
-        first(exec, lies.ranks),
-        offsets(exec, experts + 1),
-        arrived_at(exec, lies.ranks * lies.choices),
-        home_at(exec, lies.ranks * lies.choices),
-        part_of(exec, lies.choices),
-        goes_to(exec, lies.choices),
-        window{made_quietly(exec, comm, lies.bytes, options)}
-  {
-    exec.zero(offsets.view().data_handle(), offsets.bytes());
-  }
-  [[nodiscard]] OneSidedMemory memory() const { return {window.view(), layout}; }
-  [[nodiscard]] index_t experts() const { return offsets.extent(0) - 1; }  // L
-
-  OneSidedLayout layout;
-  Tensor<Id, 1, ExecT> count;                // (P * L)
-  Tensor<Id, 1, ExecT> first;                // (P)
-  Tensor<Id, 1, ExecT> offsets;              // (L + 1)
-  Tensor<Id, 1, ExecT> arrived_at, home_at;  // (R), R = P * most A
-  Tensor<Id, 1, ExecT> part_of, goes_to;     // (most A) of the choices here
-  Window<ExecT> window;
-
- private:
-  // Making one asks the driver for memory, which may wait for all that runs on a GPU; where ranks
-  // share it, that must not be waits for a rank that is kept from the driver by this. So nobody
-  // waits for anybody by then.
-  template <class CommT>
-  [[nodiscard]] Window<ExecT> made_quietly(ExecT const& exec,
-                                           CommT const& comm,
-                                           std::size_t bytes,
-                                           WindowOptions const& options)
-  {
-    auto const quiet = [&] {
-      wait_for_ranks(exec, comm);
-      exec.synchronize();
-    };
-    exec.zero(first.view().data_handle(), first.bytes());
-    quiet();
-    comm.all_reduce_sum(exec, first.view());
-    quiet();
-    return comm.window(exec, bytes, options);
-  }
-};
-
-}  // namespace detail
-
 // A handle of one rank's: copies share its windows. A saved state has one from its forward until it
 // goes, an evaluation for as long as it runs; they are used again, and made, collectively, where
 // none is free: not within a capture, so run each kind of pass once before. So ranks make states,

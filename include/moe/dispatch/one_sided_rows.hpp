@@ -3,92 +3,11 @@
 // peers; nothing here is known to the host but bounds.
 #include <cstddef>
 
-#include <moe/comm/window.hpp>
 #include <moe/core/element.hpp>
 #include <moe/dispatch/once_per_rank.hpp>
+#include <moe/dispatch/one_sided_window.hpp>
 
 namespace moe::detail {
-
-// How every rank's window lies, the same on all. Bounds are of any rank.
-struct OneSidedLayout {
-  index_t ranks, tokens, choices;  // P, most T, most A
-  index_t experts, experts_each;   // E; most L
-  index_t width;                   // D
-  index_t element, number;         // sizes of T and S
-
-  std::size_t x, dy;   // (P, most T, D) rows that arrive, by source and token
-  std::size_t home;    // (most A, D) outputs in slots, y forward and dx backward
-  std::size_t d_home;  // (most A) gradients of weights in slots
-  std::size_t count;   // (P, most L) rows of a source for each expert
-  std::size_t first;   // (P) its first slot that comes here
-  std::size_t token;   // (P, most A) of each slot that comes
-  std::size_t weight;  // (P, most A)
-  std::size_t bytes;
-
-  OneSidedLayout(index_t P,
-                 index_t most_tokens,
-                 index_t most_choices,
-                 index_t E,
-                 index_t D,
-                 std::size_t element_bytes,
-                 std::size_t number_bytes)
-      : ranks{P},
-        tokens{most_tokens},
-        choices{most_choices},
-        experts{E},
-        experts_each{(E + P - 1) / P},
-        width{D},
-        element{static_cast<index_t>(element_bytes)},
-        number{static_cast<index_t>(number_bytes)}
-  {
-    std::size_t end   = 0;
-    auto const region = [&](index_t n, index_t each, index_t size) {
-      std::size_t const at = end;
-      index_t const all    = times(times(n, each), size);
-      end += (static_cast<std::size_t>(all) + 255) / 256 * 256;
-      return at;
-    };
-    x      = region(times(P, tokens), D, element);
-    dy     = region(times(P, tokens), D, element);
-    home   = region(choices, D, element);
-    d_home = region(choices, 1, number);
-    count  = region(P, experts_each, sizeof(Id));
-    first  = region(P, 1, sizeof(Id));
-    token  = region(P, choices, sizeof(Id));
-    weight = region(P, choices, number);
-    bytes  = end;
-  }
-  friend bool operator==(OneSidedLayout const&, OneSidedLayout const&) = default;
-
- private:
-  static index_t times(index_t a, index_t b)
-  {
-    return checked_mul("moe::OneSidedExchange", "bytes of a window", a, b);
-  }
-};
-
-// Every rank's window, as kernels have it.
-struct OneSidedMemory {
-  WindowView view;
-  OneSidedLayout at;
-
-  template <class V>
-  [[nodiscard]] MOE_HOST_DEVICE V* in(index_t rank, std::size_t region) const
-  {
-    return reinterpret_cast<V*>(view.of(static_cast<int>(rank)) + region);
-  }
-  template <class V>
-  [[nodiscard]] MOE_HOST_DEVICE V* here(std::size_t region) const
-  {
-    return in<V>(view.rank, region);
-  }
-  // Row i of a region of rows.
-  template <class T>
-  [[nodiscard]] MOE_HOST_DEVICE T* row(index_t rank, std::size_t region, index_t i) const
-  {
-    return in<T>(rank, region) + i * at.width;
-  }
-};
 
 inline constexpr index_t numbers_of_row  = 32;    // of a list, that one team works on
 inline constexpr index_t teams_over_rows = 8192;  // where only the device knows how many rows

@@ -169,7 +169,7 @@ bool right_by_turns(ThreadCommunicator const& comm,
   moe::BatchedSchedule const batched;
   moe::FlatExchange const flat;
   int const per_host = comm.size() % 2 == 0 ? 2 : comm.size();
-  switch (turn % 6) {
+  switch (turn % 7) {
     case 0:
       return right_at_rank<K>(comm, exec, b, capacity, batched, 1, flat, moe::EachChoice{});
     case 1:
@@ -185,12 +185,21 @@ bool right_by_turns(ThreadCommunicator const& comm,
                               b,
                               capacity,
                               batched,
-                              1 + turn / 6 % 2,
+                              1 + turn / 7 % 2,
                               moe::HierarchicalExchange(comm, per_host),
                               moe::OncePerRank{});
-    default:
+    case 5:
       return right_at_rank<K>(
           comm, exec, b, capacity, batched, 1, moe::AllGatherExchange{}, moe::EachChoice{});
+    default:
+      return right_at_rank<K>(comm,
+                              exec,
+                              b,
+                              capacity,
+                              batched,
+                              1 + turn / 7 % 3,
+                              moe::OneSidedExchange<Host>({.tokens = 64, .choices = 64 * K}),
+                              moe::EachChoice{});
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // What every dispatcher does once rows are where their experts are: calls the kernel on them, as
 // often as the schedule says. x and dy are rows by reference; out, dx (R, D); weight, d_weight (R).
+#include <moe/exec/execution_space.hpp>
 #include <moe/expert/expert_kernel.hpp>
 #include <moe/expert/schedule.hpp>
 

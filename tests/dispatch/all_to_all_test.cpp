@@ -104,40 +104,21 @@ TEST_CASE("what travels: rows of all choices, or of each token once to a rank")
 
 TEST_CASE("in two levels: the bits of one rank, for hosts of any size")
 {
+  using EachTwo    = Way<TwoLevels, moe::EachChoice>;
+  using OnceTwo    = Way<TwoLevels, moe::OncePerRank>;
   auto const whole = batch<float>(8);
-  auto const one   = run_rank<float>(layer_of(moe::Dropless{}, moe::BatchedDispatcher<>{}),
-                                   own(),
-                                   whole,
-                                     {0, tokens},
-                                     {0, sizes.experts});
   for (auto const& [ranks, per_host] : std::vector<std::pair<int, int>>{
            {1, 1}, {2, 1}, {2, 2}, {4, 2}, {6, 3}, {6, 2}, {8, 4}, {8, 2}, {8, 8}}) {
     CAPTURE(ranks);
     CAPTURE(per_host);
-    for (auto const& parts : {even_parts(ranks), odd_parts(ranks)}) {
-      std::vector<RankPass<float>> passes(parts.size());
-      ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
-          .run([&](ThreadCommunicator const& comm) {
-            moe::HierarchicalExchange const exchange(comm, per_host);
-            moe::AllToAllDispatcher const dispatcher(
-                comm, {}, moe::BatchedSchedule{}, exchange, moe::OncePerRank{});
-            auto const r = static_cast<std::size_t>(comm.rank());
-            passes[r]    = run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
-                                        own(),
-                                        whole,
-                                        parts[r],
-                                        dispatcher.experts_here(sizes.experts));
-          });
-      RankPass<float> all;
-      for (auto const& p : passes) {
-        all.y            = joined(all.y, p.y);
-        all.dx           = joined(all.dx, p.dx);
-        all.expert_grads = joined(all.expert_grads, p.expert_grads);
-      }
-      CHECK(same_bits(all.y, one.y));
-      CHECK(same_bits(all.dx, one.dx));
-      CHECK(same_bits(all.expert_grads, one.expert_grads));
-    }
+    TwoLevels const exchange{per_host};
+    moe::BatchedSchedule const batched;
+    check_world<float>(
+        moe::Dropless{}, whole, even_parts(ranks), batched, OnceTwo{1, exchange, {}, {}});
+    check_world<float>(
+        moe::Dropless{}, whole, odd_parts(ranks), batched, OnceTwo{2, exchange, {}, {}});
+    check_world<float>(
+        moe::Dropless{}, whole, odd_parts(ranks), batched, EachTwo{2, exchange, {}, {}});
   }
 }
 

@@ -45,48 +45,6 @@ TEST_CASE("any number of chunks: the bits of one rank")
                         Way<>{.chunks = 2});
 }
 
-TEST_CASE("chunks in two levels: the bits of one rank")
-{
-  auto const whole = batch<float>(24);
-  auto const one   = run_rank<float>(layer_of(moe::Dropless{}, moe::BatchedDispatcher<>{}),
-                                   own(),
-                                   whole,
-                                     {0, tokens},
-                                     {0, sizes.experts});
-  auto const check = [&](int ranks, int per_host, auto rows) {
-    CAPTURE(ranks);
-    CAPTURE(per_host);
-    auto const parts = odd_parts(ranks);
-    std::vector<moe::test::RankPass<float>> passes(parts.size());
-    ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
-        .run([&](ThreadCommunicator const& comm) {
-          moe::HierarchicalExchange const exchange(comm, per_host);
-          moe::AllToAllDispatcher const dispatcher(
-              comm, {.chunks = 2}, moe::BatchedSchedule{}, exchange, rows);
-          auto const r = static_cast<std::size_t>(comm.rank());
-          passes[r]    = run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
-                                      own(),
-                                      whole,
-                                      parts[r],
-                                      dispatcher.experts_here(sizes.experts));
-        });
-    moe::test::RankPass<float> all;
-    for (auto const& p : passes) {
-      all.y            = joined(all.y, p.y);
-      all.dx           = joined(all.dx, p.dx);
-      all.expert_grads = joined(all.expert_grads, p.expert_grads);
-    }
-    CHECK(same_bits(all.y, one.y));
-    CHECK(same_bits(all.dx, one.dx));
-    CHECK(same_bits(all.expert_grads, one.expert_grads));
-  };
-  check(2, 2, moe::EachChoice{});
-  check(4, 2, moe::EachChoice{});
-  check(4, 2, moe::OncePerRank{});
-  check(6, 3, moe::OncePerRank{});
-  check(8, 4, moe::EachChoice{});
-}
-
 TEST_CASE_TEMPLATE("all-gather and reduce-scatter: sums over ranks, the rest exact",
                    T,
                    float,

@@ -46,7 +46,16 @@ inline std::vector<TokenRange> odd_parts(int ranks)
   return parts;
 }
 
-// How rows travel, beside the schedule.
+// Of each rank's own communicator: an exchange in two levels, hosts of so many ranks.
+struct TwoLevels {
+  int ranks_per_host = 1;
+  auto operator()(ThreadCommunicator const& comm) const
+  {
+    return moe::HierarchicalExchange(comm, ranks_per_host);
+  }
+};
+
+// How rows travel, beside the schedule. `exchange` may be what makes one for a communicator.
 template <class ExchangeT = moe::FlatExchange,
           class RowsT     = moe::EachChoice,
           class WireT     = moe::ElementWire>
@@ -67,8 +76,15 @@ std::vector<RankPass<T>> run_world(CapacityT capacity,
   int const P = static_cast<int>(parts.size());
   std::vector<RankPass<T>> passes(parts.size());
   ThreadWorld(P, {.deadline = std::chrono::seconds(60)}).run([&](ThreadCommunicator const& comm) {
+    auto const exchange = [&] {
+      if constexpr (requires { way.exchange(comm); }) {
+        return way.exchange(comm);
+      } else {
+        return way.exchange;
+      }
+    }();
     moe::AllToAllDispatcher const dispatcher(
-        comm, {.chunks = way.chunks}, schedule, way.exchange, way.rows, way.wire);
+        comm, {.chunks = way.chunks}, schedule, exchange, way.rows, way.wire);
     auto const layer = layer_of(capacity, dispatcher);
     auto const r     = static_cast<std::size_t>(comm.rank());
     passes[r] =

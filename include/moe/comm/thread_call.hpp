@@ -7,12 +7,12 @@
 namespace moe::detail {
 
 // A space that ThreadCommunicator works on has a ThreadCall:
-//   space                            its name, on which all ranks must agree
-//   refuse(exec, check)              throws what keeps a collective from being made, before any
-//   work stage(bytes)                     -> where this rank puts the bytes that the others will
-//   read meet()                           all have come and agree; reads below see what all staged
-//   before read(to, peer, from, bytes)      to = the peer's staged bytes, `from` on sum(first, x
-//   (n))                x(i) = sum over ranks of their staged element first + i
+//   space                  its name, on which all ranks must agree
+//   refuse(exec, check)    throws what keeps a collective from being made, before any work
+//   stage(bytes)           where this rank puts the bytes that the others will read
+//   meet()                 all have come and agree; reads below see what all staged before
+//   read(to, peer, from, bytes)    to = the peer's staged bytes, `from` on
+//   sum(first, x)          x (n): x(i) = sum over ranks of their staged element first + i
 // All but meet() is in the stream order of `exec`. Later calls of the group do not overtake reads.
 template <class ExecT>
 class ThreadCall {

@@ -68,10 +68,10 @@ struct RowBlocks {
   }
 };
 
-// `of_chunk[c][r]` rows of chunk c come one after the other within the block of rank r: the blocks
-// of every chunk, for one side.
 namespace detail {
 
+// For one side: within the block of rank r, which begins at begin(r) (P), the rows of the chunks
+// lie one after the other.
 inline void lay_out_chunks(std::vector<RowBlocks>& chunks,
                            std::vector<index_t> RowBlocks::* counts,
                            std::vector<index_t> RowBlocks::* offsets,

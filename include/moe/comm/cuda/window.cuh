@@ -4,10 +4,9 @@
 //
 // Ranks may share a GPU. A wait is then one block of a warp that sleeps between looks, and the
 // kernels of the others run beside it, as long as nothing puts them behind it:
-//   CUDA_DEVICE_MAX_CONNECTIONS=32  or streams share hardware queues, 8 by default, and a kernel
-//   can
-//                                   wait in its queue behind another rank's wait
-//   CUDA_MODULE_LOADING=EAGER       or a kernel's first launch may wait until the GPU is idle
+//   CUDA_DEVICE_MAX_CONNECTIONS=32: streams share hardware queues, 8 unless said otherwise, and a
+//     kernel can stand in its queue behind another rank's wait
+//   CUDA_MODULE_LOADING=EAGER: a kernel's first launch may else wait until the GPU is idle
 // and no cudaMalloc, cudaFree or work on the legacy default stream while a peer waits for a signal
 // that comes after it: they may wait for all that runs. Both are read when CUDA is first used.
 #include <moe/exec/cuda/nvcc_only.cuh>

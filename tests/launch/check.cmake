@@ -1,5 +1,6 @@
 # Starts PROGRAM four times with LAUNCHER (its kind in KIND): each rank is there once, knows its place,
 # and has rank 0's bytes. FILE is where they meet. Says "skipped: " where the launcher cannot run.
+cmake_minimum_required(VERSION 3.25)
 if(NOT LAUNCHER)
   message("skipped: no ${KIND} was found")
   return()

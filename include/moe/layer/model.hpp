@@ -19,6 +19,11 @@ struct LayerSizes {
   index_t local_experts                                        = -1;  // L
   index_t first_expert                                         = 0;
   friend bool operator==(LayerSizes const&, LayerSizes const&) = default;
+
+  [[nodiscard]] index_t experts_here() const
+  {
+    return local_experts >= 0 ? local_experts : experts;
+  }
 };
 
 // The parameters of the parts that have some.
@@ -102,8 +107,7 @@ struct LayerModel {
   }
   static auto expert_layout(Sizes const& s)
   {
-    return ExpertLayout<typename ExpertT::Sizes>{
-        s.local_experts >= 0 ? s.local_experts : s.experts, s.hidden, s.expert};
+    return ExpertLayout<typename ExpertT::Sizes>{s.experts_here(), s.hidden, s.expert};
   }
   static auto shared_layout(Sizes const& s)
   {

@@ -43,8 +43,7 @@ class NcclCollectives {
                   View<T, 1, ExecT> receive) const
   {
     auto const check = entered(exec, "moe::NcclCommunicator::all_gather");
-    check.buffers(send, receive);
-    check.parts("receive", receive.size(), "send", send.size());
+    check.all_gather(send, receive);
     if (size() == 1) { return copy(exec, receive.data_handle(), send.data_handle(), send.size()); }
     if (send.empty()) { return; }
     auto const phase = collective_phase(exec, bytes_to_others(bytes<T>(send.size()), size()));
@@ -65,8 +64,7 @@ class NcclCollectives {
                           View<T, 1, ExecT> receive) const
   {
     auto const check = entered(exec, "moe::NcclCommunicator::reduce_scatter_sum");
-    check.buffers(send, receive);
-    check.parts("send", send.size(), "receive", receive.size());
+    check.reduce_scatter(send, receive);
     if (size() == 1) { return copy(exec, receive.data_handle(), send.data_handle(), send.size()); }
     if (receive.empty()) { return; }
     auto const phase = collective_phase(exec, bytes_to_others(bytes<T>(receive.size()), size()));
@@ -88,9 +86,7 @@ class NcclCollectives {
   {
     index_t const n  = receive.size() / size();
     auto const check = entered(exec, "moe::NcclCommunicator::all_to_all");
-    check.buffers(send, receive);
-    check.check.equal("receive extent", receive.size(), "send extent", send.size());
-    check.parts("receive", receive.size(), "block", n);
+    check.all_to_all(send, receive);
     auto const block = [n](int r) { return Block{r * n, n}; };
     exchange(exec, check, send.data_handle(), block, receive.data_handle(), block);
   }
@@ -105,10 +101,7 @@ class NcclCollectives {
                     RankBlocks const& receive_blocks) const
   {
     auto const check = entered(exec, "moe::NcclCommunicator::all_to_all_v");
-    check.buffers(send, receive);
-    check.blocks("send", send_blocks, send.size());
-    check.blocks("receive", receive_blocks, receive.size());
-    check.blocks_apart(receive_blocks);
+    check.all_to_all_v(send, send_blocks, receive, receive_blocks);
     auto const block_of = [](RankBlocks const& blocks) {
       return [&blocks](int r) {
         auto const i = static_cast<std::size_t>(r);

@@ -2,7 +2,7 @@
 // The feed-forward expert: two products and an activation between them.
 #include <moe/exec/gemm.hpp>
 #include <moe/expert/expert_kernel.hpp>
-#include <moe/expert/ffn_rows.hpp>
+#include <moe/expert/ffn_products.hpp>
 
 namespace moe {
 
@@ -115,7 +115,7 @@ struct Ffn {
              Scratch<T, ExecT>& scratch,
              View<T, 2, ExecT> out) const
   {
-    compute(exec, params, groups, x, scratch.pre.view(), scratch.a.view(), out);
+    compute(exec, params, groups, x, Pass::infer, scratch.pre.view(), scratch.a.view(), out);
   }
   template <class ExecT, class T>
   void forward(ExecT const& exec,
@@ -126,7 +126,7 @@ struct Ffn {
                Scratch<T, ExecT>& scratch,
                View<T, 2, ExecT> out) const
   {
-    compute(exec, params, groups, x, saved.pre.view(), scratch.a.view(), out);
+    compute(exec, params, groups, x, Pass::forward, saved.pre.view(), scratch.a.view(), out);
   }
 
   // da = W_out^T dy;   dx = W_in^T d_pre
@@ -184,12 +184,12 @@ struct Ffn {
                Params<T const, ExecT> const& params,
                RowGroups<ExecT> const& groups,
                IndexedRows<T, ExecT> const& x,
+               Pass pass,
                View<T, 2, ExecT> pre,
                View<T, 2, ExecT> a,
                View<T, 2, ExecT> out) const
   {
-    grouped_gemm_rows(exec, groups, x, Transpose::yes, params.w_in, params.b_in, pre);
-    detail::activate(exec, groups, detail::ActivateRow<ActivationT, T, ExecT>{activation, pre, a});
+    detail::up_activated(exec, groups, x, params.w_in, params.b_in, activation, pass, pre, a);
     IndexedRows<T, ExecT> const a_rows{a, {}};
     grouped_gemm_rows(exec, groups, a_rows, Transpose::yes, params.w_out, params.b_out, out);
   }

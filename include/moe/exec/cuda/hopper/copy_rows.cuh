@@ -58,8 +58,8 @@ class GatheredCopies {
 
 // By one thread: all of w's part of a step, and a's where its rows lie side by side. Boxes past the
 // matrices' ends are zeros.
-template <class T, Major MajorB, class Tuning>
-__device__ __forceinline__ void copy_boxes(RowsProduct<T> const& args,
+template <Major MajorB, class Product, class Tuning>
+__device__ __forceinline__ void copy_boxes(Product const& args,
                                            HopperMemory<Tuning>& memory,
                                            int stage,
                                            GroupedTile const& tile,
@@ -71,8 +71,16 @@ __device__ __forceinline__ void copy_boxes(RowsProduct<T> const& args,
   int const a_boxes         = gathered ? 0 : rows > 64 ? 2 : 1;
   memory.ring.fill(stage, HopperTile::b_bytes + a_boxes * (HopperTile::a_bytes / 2));
   if constexpr (MajorB == Major::k) {
-    load_box<3>(args.w_map, {k0, tile.n0, tile.expert}, memory.b(stage), full);
+    constexpr int parts = Product::parts;
+#pragma unroll
+    for (int part = 0; part < parts; ++part) {
+      load_box<3>(args.w_map,
+                  {k0, tile.n0, tile.expert * parts + part},
+                  memory.b(stage) + part * (HopperTile::b_bytes / parts),
+                  full);
+    }
   } else {
+    static_assert(Product::parts == 1);
 #pragma unroll
     for (int n = 0; n < HopperTile::columns; n += 64) {
       load_box<3>(args.w_map,
@@ -89,15 +97,16 @@ __device__ __forceinline__ void copy_boxes(RowsProduct<T> const& args,
   }
 }
 
-template <class T, Major MajorB, class Tuning>
-__device__ __forceinline__ void copy_row_tiles(RowsProduct<T> const& args,
+template <Major MajorB, class Product, class Tuning>
+__device__ __forceinline__ void copy_row_tiles(Product const& args,
                                                HopperMemory<Tuning>& memory,
                                                int thread)
 {
+  using T             = typename Product::element;
   bool const gathered = args.p.a.index != nullptr;
   if (!gathered && thread >= 32) { return; }  // one warp, for the walk; one thread of it copies
   int const k = static_cast<int>(args.p.k);
-  RowTileWalk walk(args.p.groups, args.order);
+  RowTileWalk walk(args.p.groups, args.order, HopperTile::columns / Product::parts);
   GatheredCopies<T> gather(thread);
   RingPlace at;
   auto const arrive = [&] {
@@ -112,7 +121,7 @@ __device__ __forceinline__ void copy_row_tiles(RowsProduct<T> const& args,
       memory.ring.wait_empty(at);
       if (thread == 0) {
         if (k0 == 0) { memory.tile[at.stage] = tile; }
-        copy_boxes<T, MajorB>(args, memory, at.stage, tile, k0, gathered);
+        copy_boxes<MajorB>(args, memory, at.stage, tile, k0, gathered);
       }
       if (gathered) { gather.copy(shared_address(memory.a(at.stage))); }
       arrive();

@@ -20,9 +20,9 @@ inline constexpr int hopper_threads = HopperTile::threads;
 inline constexpr int hopper_threads = 32;
 #endif
 
-template <class T, Major MajorB, class Tuning>
-__global__ void __launch_bounds__(hopper_threads, 1)
-    hopper_rows_kernel(__grid_constant__ RowsProduct<T> const args)
+// The whole of a block's work, on sm_90a.
+template <Major MajorB, class Tuning, class Product>
+__device__ __forceinline__ void multiply_rows(Product const& args)
 {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Tile = HopperTile;
@@ -37,13 +37,24 @@ __global__ void __launch_bounds__(hopper_threads, 1)
   __syncthreads();
   if (warpgroup == 2) {
     give_registers_back<Tile::copy_registers>();
-    copy_row_tiles<T, MajorB>(args, memory, static_cast<int>(threadIdx.x) - Tile::multiplying);
+    copy_row_tiles<MajorB>(args, memory, static_cast<int>(threadIdx.x) - Tile::multiplying);
   } else {
     take_registers<Tile::multiply_registers>();
-    multiply_row_tiles<T, MajorB>(args, memory, warpgroup);
+    multiply_row_tiles<MajorB>(args, memory, warpgroup);
   }
 #endif
 }
+
+template <class Product, Major MajorB, class Tuning>
+__global__ void __launch_bounds__(hopper_threads, 1)
+    hopper_rows_kernel(__grid_constant__ Product const args)
+{
+  multiply_rows<MajorB, Tuning>(args);
+}
+
+// As in launch.cuh: an activation of the user's may be in an unnamed namespace.
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1407
 
 // Whether this program has the kernel's code for the current device's architecture.
 template <class Kernel>
@@ -53,6 +64,37 @@ MOE_HIDDEN bool has_hopper_code(Kernel kernel)
   MOE_CUDA_TRY(cudaFuncGetAttributes(&attributes, kernel));
   return attributes.maxThreadsPerBlock >= HopperTile::threads;
 }
+
+// Whether a kernel of this kind takes the product: not on another architecture, and not with more
+// rows than a tensor map's coordinates reach.
+template <class Kernel, class T>
+MOE_HIDDEN bool hopper_takes(Cuda const& exec,
+                             Kernel kernel,
+                             GroupedProduct<T, T, T> const& p,
+                             index_t base_rows)
+{
+  return exec.hopper() && base_rows > 0 && p.groups.rows <= ragged_span && has_hopper_code(kernel);
+}
+
+template <class Tuning, class Product>
+MOE_HIDDEN void launch_hopper_rows(Cuda const& exec,
+                                   void (*kernel)(Product),
+                                   Product const& args,
+                                   char const* name)
+{
+  constexpr int bytes = hopper_shared_bytes<Tuning>;
+  cuda_try(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+  launch(kernel,
+         name,
+         dim3(static_cast<unsigned>(
+             std::min(index_t{args.order.tiles()}, index_t{exec.multiprocessors()}))),
+         dim3(HopperTile::threads),
+         static_cast<std::size_t>(bytes),
+         exec.stream(),
+         args);
+}
+
+#pragma nv_diagnostic pop
 
 // Starts the product and says so, or leaves it to another kernel: on another architecture, and for
 // extents that this one does not take. p's strides and bases are known to be multiples of 16 bytes.
@@ -65,28 +107,17 @@ MOE_HIDDEN bool hopper_grouped_rows(Cuda const& exec,
                                     char const* name)
 {
   bool const k_major = tw == Transpose::yes;
-  auto const kernel  = k_major ? &hopper_rows_kernel<T, Major::k, Tuning>
-                               : &hopper_rows_kernel<T, Major::lanes, Tuning>;
-  if (!exec.hopper() || base_rows == 0 || p.groups.rows > ragged_span || !has_hopper_code(kernel)) {
-    return false;
-  }
+  auto const kernel  = k_major ? &hopper_rows_kernel<RowsProduct<T>, Major::k, Tuning>
+                               : &hopper_rows_kernel<RowsProduct<T>, Major::lanes, Tuning>;
+  if (!hopper_takes(exec, kernel, p, base_rows)) { return false; }
   TileOrder const order(row_tiles_bound(p.groups, HopperTile::rows),
                         (p.n + HopperTile::columns - 1) / HopperTile::columns);
   RowsProduct<T> args{{}, {}, {}, p, order};
   if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, base_rows, p.k, 64); }
-  args.w_map          = k_major ? matrices_map(p.b.base, experts, p.n, p.k, HopperTile::columns)
-                                : matrices_map(p.b.base, experts, p.k, p.n, HopperTile::depth);
-  args.c_map          = ragged_rows_map(p.c, p.n, 64);
-  constexpr int bytes = hopper_shared_bytes<Tuning>;
-  cuda_try(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
-  launch(kernel,
-         name,
-         dim3(static_cast<unsigned>(
-             std::min(index_t{order.tiles()}, index_t{exec.multiprocessors()}))),
-         dim3(HopperTile::threads),
-         static_cast<std::size_t>(bytes),
-         exec.stream(),
-         args);
+  args.w_map = k_major ? matrices_map(p.b.base, experts, p.n, p.k, HopperTile::columns)
+                       : matrices_map(p.b.base, experts, p.k, p.n, HopperTile::depth);
+  args.c_map = ragged_rows_map(p.c, p.n, p.n, 64);
+  launch_hopper_rows<Tuning>(exec, kernel, args, name);
   return true;
 }
 

@@ -118,8 +118,8 @@ class StageProducts {
   int lead_left_ = Tuning::lead;
 };
 
-template <class T, Major MajorB, class Tuning>
-__device__ __forceinline__ void multiply_row_tiles(RowsProduct<T> const& args,
+template <Major MajorB, class Product, class Tuning>
+__device__ __forceinline__ void multiply_row_tiles(Product const& args,
                                                    HopperMemory<Tuning>& memory,
                                                    int warpgroup)
 {
@@ -127,7 +127,8 @@ __device__ __forceinline__ void multiply_row_tiles(RowsProduct<T> const& args,
                 "the second warpgroup releases no stage until the first is ahead");
   constexpr int depth = HopperTile::depth;
   int const steps     = static_cast<int>((args.p.k + depth - 1) / depth);
-  StageProducts<T, MajorB, Tuning> products(memory, warpgroup, args.p.a.index != nullptr);
+  StageProducts<typename Product::element, MajorB, Tuning> products(
+      memory, warpgroup, args.p.a.index != nullptr);
   ResultBoxes boxes(memory.box[warpgroup], warpgroup);
   float acc[128];
 

@@ -11,8 +11,14 @@ namespace moe::detail {
 // maps for what a thread has the hardware copy.
 template <class T>
 struct RowsProduct {
+  using element = T;
+  // A tile's 256 columns are so many parts of w beside each other, of equal width: w (L, parts N,
+  // K). A product of several parts has its own store_rows().
+  static constexpr int parts = 1;
+
   CUtensorMap a_map;  // where a has no index: its rows, boxes of 64
-  CUtensorMap w_map;  // w (L, N, K), boxes of 256 rows, or w (L, K, N), boxes of 64
+  // w (L, N, K), boxes of 256 rows, or w (parts L, N, K), of 256 / parts, or w (L, K, N), of 64
+  CUtensorMap w_map;
   CUtensorMap c_map;  // ragged, boxes of 64 rows
   GroupedProduct<T, T, T> p;
   TileOrder order;

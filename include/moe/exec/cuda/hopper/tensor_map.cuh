@@ -103,16 +103,17 @@ CUtensorMap matrices_map(T const* base, index_t e, index_t n, index_t d, std::ui
 // 2^30. The address is base + (span - (end - r)) s + end s + span (2^34 - s) = base + r s + 2^64,
 // of which the last wraps to nothing. (Triton's ragged descriptors have this form.)
 inline constexpr int ragged_span = 1 << 30;
+// `stride`: elements from row to row, where the D are a part of each.
 template <class T>
-CUtensorMap ragged_rows_map(T const* base, index_t d, std::uint32_t rows)
+CUtensorMap ragged_rows_map(T const* base, index_t d, index_t stride, std::uint32_t rows)
 {
   constexpr std::uint64_t any = 0x7fff0000;
-  auto const columns          = static_cast<std::uint64_t>(d);
-  std::uint64_t const s       = columns * sizeof(T);
-  return make_tensor_map<T, 4>(base,
-                               {{columns, std::uint64_t{ragged_span}, any, any},
-                                {s, s, (std::uint64_t{1} << 34) - s},
-                                {box_columns, rows, 1, 1}});
+  std::uint64_t const s       = static_cast<std::uint64_t>(stride) * sizeof(T);
+  return make_tensor_map<T, 4>(
+      base,
+      {{static_cast<std::uint64_t>(d), std::uint64_t{ragged_span}, any, any},
+       {s, s, (std::uint64_t{1} << 34) - s},
+       {box_columns, rows, 1, 1}});
 }
 
 // A box to shared memory; its bytes, all of them also where it is clipped, count for `barrier`.

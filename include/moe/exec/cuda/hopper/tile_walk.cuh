@@ -58,8 +58,9 @@ inline constexpr int hopper_shared_bytes = static_cast<int>(sizeof(HopperMemory<
 // warp that asks is given the same.
 class RowTileWalk {
  public:
-  __device__ RowTileWalk(RowGroups<Cuda> const& groups, TileOrder const& order)
-      : search_{groups, HopperTile::rows}, order_{order}, block_{blockIdx.x}
+  // Tiles of so many columns of the result.
+  __device__ RowTileWalk(RowGroups<Cuda> const& groups, TileOrder const& order, int columns)
+      : search_{groups, HopperTile::rows}, order_{order}, columns_{columns}, block_{blockIdx.x}
   {
   }
   __device__ __forceinline__ GroupedTile next()  // expert -1: no more
@@ -68,7 +69,7 @@ class RowTileWalk {
       auto const at = order_(block_);
       auto tile     = search_(at.row);
       if (tile.expert >= 0) {
-        tile.n0 = static_cast<Id>(at.column) * HopperTile::columns;
+        tile.n0 = static_cast<Id>(at.column) * columns_;
         block_ += gridDim.x;
         return tile;
       }
@@ -79,6 +80,7 @@ class RowTileWalk {
  private:
   RowTileSearch search_;
   TileOrder order_;
+  int columns_;
   std::uint32_t block_;
 };
 

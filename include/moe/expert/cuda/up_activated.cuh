@@ -74,7 +74,7 @@ __device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& 
 #pragma unroll
   for (int box = 0; box < HopperTile::columns / parts / 64; ++box) {
     if (box * 64 < columns) {
-      BoxResults z[parts], a;
+      BoxResults z[parts], a = {};
 #pragma unroll
       for (int part = 0; part < parts; ++part) {
         round_results<T>(acc,
@@ -86,12 +86,17 @@ __device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& 
           boxes.store(args.pre_map[part], tile.n0 + box * 64, row, tile.m1, z[part]);
         }
       }
+      // Two blocks at a time: a branch that the compiler does not know keeps it from working on all
+      // activations at once, for which there are not enough registers.
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
+      for (int j = 0; j < 8; j += 2) {
+        if (box * 64 + j * 8 < columns) {
 #pragma unroll
-        for (int of = 0; of < 2; ++of) {
-          a[j][of] = pack_two<T>(args.activation(unpack_column<T>(z, j, of, 0)),
-                                 args.activation(unpack_column<T>(z, j, of, 1)));
+          for (int i = 0; i < 4; ++i) {
+            a[j + i / 2][i % 2] =
+                pack_two<T>(args.activation(unpack_column<T>(z, j + i / 2, i % 2, 0)),
+                            args.activation(unpack_column<T>(z, j + i / 2, i % 2, 1)));
+          }
         }
       }
       boxes.store(args.c_map, tile.n0 + box * 64, row, tile.m1, a);

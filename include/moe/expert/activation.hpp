@@ -41,6 +41,14 @@ template <RoutingScalar S>
 [[gnu::always_inline]] MOE_HOST_DEVICE inline S logistic(S z)
 {
   if constexpr (std::is_same_v<S, float>) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    // The GPU's own exp2 and reciprocal, two instructions: relative error below 4e-7 + 8e-8 |z|.
+    float x = 0, power = 0, s = 0;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(z), "f"(-87.f));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.44269504f));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(s) : "f"(1.f + power));
+    return s;
+#else
     // x = -z, at most 88 in magnitude: with integers, as every compiler makes vectors of those.
     auto const bits         = bit_cast<std::int32_t>(z);
     std::int32_t const size = bits & 0x7fffffff, limit = 0x42b00000;
@@ -61,6 +69,7 @@ template <RoutingScalar S>
     p                      = p * r + 1.f;
     auto const scale       = (bit_cast<std::uint32_t>(shifted) + 127u) << 23;  // 2^n
     return 1.f / (1.f + p * bit_cast<float>(scale));
+#endif
   } else {
     return S{1} / (S{1} + std::exp(-z));
   }

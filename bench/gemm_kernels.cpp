@@ -12,10 +12,9 @@
 
 namespace moe_bench {
 
-struct Cublas {};  // one dense product
-struct WarpSpecialised : moe::detail::HopperTuning {
-  static constexpr bool trap_when_stuck = true;
-};
+struct Cublas {};       // one dense product
+struct Composition {};  // a product and the pass over its results
+using WarpSpecialised = moe::detail::HopperTuning;
 template <int Lead>
 struct Ahead : WarpSpecialised {
   static constexpr int lead = Lead;
@@ -68,6 +67,14 @@ std::vector<Use> uses(Shape const& s)
           {"dgrad_up", D, 2 * F, Transpose::no, false}};
 }
 
+void report(benchmark::State& state, double seconds, double operations)
+{
+  for (auto _ : state) {
+    state.SetIterationTime(seconds);
+  }
+  state.counters["FLOP/s"] = operations / seconds;
+}
+
 template <class KernelT>
 void rows(benchmark::State& state, Shape const& s, Use const& use)
 {
@@ -98,22 +105,60 @@ void rows(benchmark::State& state, Shape const& s, Use const& use)
           exec, groups, in, use.tw, all, moe::View<T const, 2, Cuda>{}, c.view());
     }
   });
-  for (auto _ : state) {
-    state.SetIterationTime(seconds);
-  }
-  state.counters["FLOP/s"] =
-      2. * static_cast<double>(A) * static_cast<double>(use.n * use.k) / seconds;
+  report(state, seconds, 2. * static_cast<double>(A) * static_cast<double>(use.n * use.k));
 }
 
-template <class KernelT>
-void add(char const* kernel, Shape const& s, Use const& use)
+// The up projection, gated: the product and the pass over its results, or both in one. In an infer
+// pass the latter stores no pre-activations.
+template <class KernelT, moe::Pass pass>
+void up_activated(benchmark::State& state, Shape const& s)
 {
-  std::string const name = std::string("rows/") + s.name + "/" + use.name + "/" + kernel;
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=](benchmark::State& state) { rows<KernelT>(state, s, use); })
+  Space<Cuda> const space(moe::Products::own);
+  auto const& exec = space.exec();
+  index_t const A = s.tokens * s.top_k, E = s.experts, D = s.hidden, F = s.ffn;
+  auto const x = uniform_tensor<T>(exec, s.tokens, D, 1);
+  auto const w = uniform_tensor<T>(exec, E * 2 * F, D, 2);
+  moe::Tensor<T, 2, Cuda> pre(exec, A, 2 * F), a(exec, A, F);
+  Routing const routing(s);
+  auto const token = tensor_of(exec, routing.token), offsets = tensor_of(exec, routing.offsets);
+  moe::RowGroups<Cuda> const groups{offsets.const_view(), {}, A, 0, static_cast<Id>(E)};
+  moe::View<T const, 3, Cuda> const w_in(w.view().data_handle(), E, 2 * F, D);
+  moe::View<T const, 2, Cuda> const no_bias;
+  moe::IndexedRows<T, Cuda> const rows{x.const_view(), token.const_view()};
+  double const seconds = median_seconds(exec, [&] {
+    if constexpr (std::is_same_v<KernelT, Composition>) {
+      moe::grouped_gemm_rows(exec, groups, rows, Transpose::yes, w_in, no_bias, pre.view());
+      moe::detail::activate(exec,
+                            groups,
+                            moe::detail::ActivateRow<moe::SwiGlu, T, Cuda>{
+                                moe::SwiGlu{}, pre.const_view(), a.view()});
+    } else {
+      moe::detail::up_activated<KernelT>(
+          exec, groups, rows, w_in, no_bias, moe::SwiGlu{}, pass, pre.view(), a.view());
+    }
+  });
+  report(state, seconds, 4. * static_cast<double>(A) * static_cast<double>(F * D));
+}
+
+template <class Run>
+void add(std::string const& name, Run const& run)
+{
+  benchmark::RegisterBenchmark(name.c_str(), run)
       ->Iterations(1)
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond);
+}
+template <class KernelT>
+void add(char const* kernel, Shape const& s, Use const& use)
+{
+  add(std::string("rows/") + s.name + "/" + use.name + "/" + kernel,
+      [=](benchmark::State& state) { rows<KernelT>(state, s, use); });
+}
+template <class KernelT, moe::Pass pass = moe::Pass::forward>
+void add_up_activated(char const* kernel, Shape const& s)
+{
+  add(std::string("rows/") + s.name + "/up_activated/" + kernel,
+      [=](benchmark::State& state) { up_activated<KernelT, pass>(state, s); });
 }
 
 bool const added = [] {
@@ -125,6 +170,12 @@ bool const added = [] {
       add<Ahead<1>>("specialised_ahead_1", shape, use);
       add<Ahead<2>>("specialised_ahead_2", shape, use);
     }
+    add_up_activated<Composition>("composition", shape);
+    add_up_activated<WarpSpecialised>("fused", shape);
+    add_up_activated<Ahead<1>>("fused_ahead_1", shape);
+    add_up_activated<Ahead<2>>("fused_ahead_2", shape);
+    add_up_activated<Ahead<3>>("fused_ahead_3", shape);
+    add_up_activated<WarpSpecialised, moe::Pass::infer>("fused_infer", shape);
   }
   return true;
 }();

@@ -17,6 +17,7 @@
 #include <moe/dispatch/cuda/wire.cuh>
 #include <moe/exec/cuda/primitives.cuh>
 #include <moe/expert/cuda/activate.cuh>
+#include <moe/expert/cuda/down_backward.cuh>
 #include <moe/expert/cuda/up_activated.cuh>
 #include <moe/moe.hpp>
 

@@ -143,10 +143,10 @@ struct Ffn {
                      View<accumulator_t<T>, 1, ExecT> d_weight) const
   {
     View<T const, 2, ExecT> const none{};
-    grouped_gemm_rows(exec, groups, dy, Transpose::no, params.w_out, none, carry.weighted_a.view());
-    detail::activate_backward(
+    detail::down_backward(
         exec,
         groups,
+        params.w_out,
         detail::ActivateBackwardRow<ActivationT, T, ExecT>{activation,
                                                            saved.pre.const_view(),
                                                            weight,
@@ -154,7 +154,8 @@ struct Ffn {
                                                            params.b_out,
                                                            carry.weighted_a.view(),
                                                            carry.d_pre.view(),
-                                                           d_weight});
+                                                           d_weight},
+        dx);
     grouped_gemm_rows(exec, groups, rows(carry.d_pre), Transpose::no, params.w_in, none, dx);
   }
 

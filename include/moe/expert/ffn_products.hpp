@@ -24,4 +24,17 @@ void up_activated(ExecT const& exec,
   activate(exec, groups, ActivateRow<ActivationT, T, ExecT>{activation, pre, a});
 }
 
+// What ActivateBackwardRow says, da = W_out^T dy first. The rows of `dx` that belong to `groups`
+// are free for partial results.
+template <class ExecT, class ActivationT, class T>
+void down_backward(ExecT const& exec,
+                   RowGroups<ExecT> const& groups,
+                   View<T const, 3, ExecT> w,  // (L, D, F)
+                   ActivateBackwardRow<ActivationT, T, ExecT> const& row,
+                   View<T, 2, ExecT>)  // (R, D)
+{
+  grouped_gemm_rows(exec, groups, row.dy, Transpose::no, w, View<T const, 2, ExecT>{}, row.da);
+  activate_backward(exec, groups, row);
+}
+
 }  // namespace moe::detail

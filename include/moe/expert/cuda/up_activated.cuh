@@ -6,6 +6,7 @@
 
 #include <moe/exec/cuda/grouped_gemm.cuh>
 #include <moe/expert/cuda/activate.cuh>
+#include <moe/expert/cuda/box_columns.cuh>
 #include <moe/expert/ffn_products.hpp>
 
 namespace moe::detail {
@@ -20,9 +21,6 @@ struct ActivatedRows : RowsProduct<T> {
   ActivationT activation;
   bool stores_pre;
 };
-
-// What ResultBoxes stores for 64 columns: two neighbouring columns of eight blocks, of two rows.
-using BoxResults = std::uint32_t[8][2];
 
 // Pre-activations, rounded: columns 64 box ... of a part of the tile, whose bias begins at `bias`
 // for this thread, or is null.
@@ -43,23 +41,9 @@ __device__ __forceinline__ void round_results(
   }
 }
 
-// The pre-activations of column i of two.
-template <class T, int Arity>
-__device__ __forceinline__ Array<float, Arity> unpack_column(BoxResults const (&z)[Arity],
-                                                             int block,
-                                                             int row,
-                                                             int i)
-{
-  Array<float, Arity> column;
-#pragma unroll
-  for (int part = 0; part < Arity; ++part) {
-    column[part] = unpack<T>(z[part][block][row], i);
-  }
-  return column;
-}
-
-template <class ActivationT, class T>
+template <class ActivationT, class T, class Products>
 __device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& args,
+                                           Products&,
                                            ResultBoxes& boxes,
                                            GroupedTile const& tile,
                                            int row,
@@ -142,7 +126,7 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
   if (!hopper_takes(exec, kernel, p, x.base.extent(0))) { return false; }
   TileOrder const order(row_tiles_bound(groups, HopperTile::rows), tiles_of(F, columns));
   Product args{{{}, {}, {}, p, order}, {}, activation, pre.data_handle() != nullptr};
-  if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, x.base.extent(0), k, 64); }
+  if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, x.base.extent(0), k, k, 64); }
   args.w_map = matrices_map(p.b.base, w.extent(0) * parts, F, k, columns);
   args.c_map = ragged_rows_map(p.c, F, F, 64);
   for (int part = 0; args.stores_pre && part < parts; ++part) {

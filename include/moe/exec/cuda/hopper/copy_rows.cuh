@@ -126,6 +126,14 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
       if (gathered) { gather.copy(shared_address(memory.a(at.stage))); }
       arrive();
     }
+    if constexpr (Product::store_reads) {
+      int const columns = static_cast<int>(args.p.n) - tile.n0;
+      for (int n = 0; n < HopperTile::columns && n < columns; n += 64) {
+        memory.ring.wait_empty(at);
+        if (thread == 0) { copy_for_store(args, memory, at.stage, tile, n); }
+        arrive();
+      }
+    }
     __syncwarp();
   }
   memory.ring.wait_empty(at);

@@ -113,7 +113,7 @@ MOE_HIDDEN bool hopper_grouped_rows(Cuda const& exec,
   TileOrder const order(row_tiles_bound(p.groups, HopperTile::rows),
                         (p.n + HopperTile::columns - 1) / HopperTile::columns);
   RowsProduct<T> args{{}, {}, {}, p, order};
-  if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, base_rows, p.k, 64); }
+  if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, base_rows, p.k, p.k, 64); }
   args.w_map = k_major ? matrices_map(p.b.base, experts, p.n, p.k, HopperTile::columns)
                        : matrices_map(p.b.base, experts, p.k, p.n, HopperTile::depth);
   args.c_map = ragged_rows_map(p.c, p.n, p.n, 64);

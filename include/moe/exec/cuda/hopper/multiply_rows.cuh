@@ -82,6 +82,21 @@ class StageProducts {
     }
     release(before_);
   }
+  // The next stage, when it is here, for store_rows(): one thread gives it back for the warpgroup.
+  __device__ __forceinline__ int take_stage()
+  {
+    memory_.ring.wait_full(at_);
+    int const stage = at_.stage;
+    at_.template step<Tuning::stages>();
+    step_ahead();
+    return stage;
+  }
+  __device__ __forceinline__ void give_back(int stage) { memory_.ring.release(stage, 4); }
+  // Of a stage in parts for the warpgroups.
+  __device__ __forceinline__ unsigned char* part(int stage, int bytes)
+  {
+    return memory_.stage[stage] + warpgroup_ * bytes;
+  }
   // The steps of a tile of which this warpgroup has no rows.
   __device__ __forceinline__ void skip(int steps)
   {
@@ -140,9 +155,14 @@ __device__ __forceinline__ void multiply_row_tiles(Product const& args,
     if (row < tile.m1) {
       products.multiply(steps, acc);
       products.finish(acc);
-      store_rows(args, boxes, tile, row, acc);
+      store_rows(args, products, boxes, tile, row, acc);
     } else {
-      products.skip(steps);
+      int reads = 0;
+      if constexpr (Product::store_reads) {
+        int const columns = static_cast<int>(args.p.n) - tile.n0;
+        reads             = (min(columns, HopperTile::columns) + 63) / 64;
+      }
+      products.skip(steps + reads);
     }
   }
   products.end();

@@ -15,6 +15,9 @@ struct RowsProduct {
   // A tile's 256 columns are so many parts of w beside each other, of equal width: w (L, parts N,
   // K). A product of several parts has its own store_rows().
   static constexpr int parts = 1;
+  // Whether store_rows() reads a stage of the ring for each 64 columns of its tile, which
+  // copy_for_store() fills.
+  static constexpr bool store_reads = false;
 
   CUtensorMap a_map;  // where a has no index: its rows, boxes of 64
   // w (L, N, K), boxes of 256 rows, or w (parts L, N, K), of 256 / parts, or w (L, K, N), of 64

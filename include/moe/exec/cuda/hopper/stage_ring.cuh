@@ -62,6 +62,15 @@ struct StageRing {
   {
     (void)cuda::ptx::mbarrier_arrive(&empty[stage]);
   }
+  // By one thread, for so many of them.
+  __device__ __forceinline__ void release(int stage, int warps)
+  {
+    (void)cuda::ptx::mbarrier_arrive(cuda::ptx::sem_release,
+                                     cuda::ptx::scope_cta,
+                                     cuda::ptx::space_shared,
+                                     &empty[stage],
+                                     static_cast<std::uint32_t>(warps));
+  }
 
  private:
   static constexpr std::uint32_t stuck_turns = 2;  // of the lower half of the clock: 2 to 5 s

@@ -77,13 +77,15 @@ CUtensorMap make_tensor_map(T const* base, TensorShape<Rank> const& s)
 
 inline constexpr std::uint32_t box_columns = 64;  // of 16 bits: 128 bytes
 
-// Rows (N, D), boxes of `rows` of them.
+// Rows (N, D), boxes of `rows` of them. `stride`: elements from row to row, where the D are a part
+// of each.
 template <class T>
-CUtensorMap rows_map(T const* base, index_t n, index_t d, std::uint32_t rows)
+CUtensorMap rows_map(T const* base, index_t n, index_t d, index_t stride, std::uint32_t rows)
 {
-  auto const columns = static_cast<std::uint64_t>(d);
-  return make_tensor_map<T, 2>(
-      base, {{columns, static_cast<std::uint64_t>(n)}, {columns * sizeof(T)}, {box_columns, rows}});
+  return make_tensor_map<T, 2>(base,
+                               {{static_cast<std::uint64_t>(d), static_cast<std::uint64_t>(n)},
+                                {static_cast<std::uint64_t>(stride) * sizeof(T)},
+                                {box_columns, rows}});
 }
 // Matrices (E, N, D), boxes within one of them.
 template <class T>
@@ -103,7 +105,6 @@ CUtensorMap matrices_map(T const* base, index_t e, index_t n, index_t d, std::ui
 // 2^30. The address is base + (span - (end - r)) s + end s + span (2^34 - s) = base + r s + 2^64,
 // of which the last wraps to nothing. (Triton's ragged descriptors have this form.)
 inline constexpr int ragged_span = 1 << 30;
-// `stride`: elements from row to row, where the D are a part of each.
 template <class T>
 CUtensorMap ragged_rows_map(T const* base, index_t d, index_t stride, std::uint32_t rows)
 {

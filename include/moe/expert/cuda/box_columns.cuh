@@ -1,0 +1,44 @@
+#pragma once
+// Columns of a box of 64 x 64 in a thread's registers, between tensor cores and activations.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <moe/exec/cuda/hopper/store_tile.cuh>
+
+namespace moe::detail {
+
+// What ResultBoxes stores for 64 columns: two neighbouring columns of eight blocks, of two rows;
+// and of two blocks.
+using BoxResults = std::uint32_t[8][2];
+using BlockPair  = std::uint32_t[2][2];
+
+// The pre-activations of column i of two.
+template <class T, int Arity, int Blocks>
+__device__ __forceinline__ Array<float, Arity> unpack_column(
+    std::uint32_t const (&z)[Arity][Blocks][2], int block, int row, int i)
+{
+  Array<float, Arity> column;
+#pragma unroll
+  for (int part = 0; part < Arity; ++part) {
+    column[part] = unpack<T>(z[part][block][row], i);
+  }
+  return column;
+}
+
+// Two blocks from shared memory, where they lie as ResultBoxes and tensor maps have them; `address`
+// by BoxPlace.
+__device__ __forceinline__ void load_block_pair(std::uint32_t address, BlockPair& z)
+{
+  std::uint32_t four[4];
+  load_matrices<false>(four, address);
+  z[0][0] = four[0];
+  z[0][1] = four[1];
+  z[1][0] = four[2];
+  z[1][1] = four[3];
+}
+__device__ __forceinline__ void store_block_pair(std::uint32_t address, BlockPair const& z)
+{
+  std::uint32_t four[4] = {z[0][0], z[0][1], z[1][0], z[1][1]};
+  store_matrices(address, four);
+}
+
+}  // namespace moe::detail

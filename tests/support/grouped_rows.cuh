@@ -16,11 +16,12 @@ struct Watched : detail::HopperTuning {
   static constexpr bool trap_when_stuck = true;
 };
 
-// In [-1, 1), from (seed, position), rounded to T.
+// In [-scale, scale), from (seed, position), rounded to T.
 template <class T>
 struct FillRow {
   View<T, 2, Cuda> out;
   std::uint32_t seed;
+  float scale;
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t i) const
   {
@@ -29,15 +30,16 @@ struct FillRow {
       u      = (u ^ (u >> 16)) * 0x85ebca6bu;
       u      = (u ^ (u >> 13)) * 0xc2b2ae35u;
       u ^= u >> 16;
-      out(i, j) = static_cast<T>(static_cast<float>(u >> 8) * 0x1p-23f - 1.f);
+      out(i, j) = static_cast<T>(scale * (static_cast<float>(u >> 8) * 0x1p-23f - 1.f));
     }
   }
 };
 template <class T>
-Tensor<T, 2, Cuda> filled(Cuda const& exec, index_t rows, index_t columns, std::uint32_t seed)
+Tensor<T, 2, Cuda> filled(
+    Cuda const& exec, index_t rows, index_t columns, std::uint32_t seed, float scale = 1)
 {
   Tensor<T, 2, Cuda> x(exec, rows, columns);
-  exec.for_each_row(rows, FillRow<T>{x.view(), seed});
+  exec.for_each_row(rows, FillRow<T>{x.view(), seed, scale});
   return x;
 }
 // Bits that are a NaN in every element type.

@@ -140,6 +140,44 @@ void up_activated(benchmark::State& state, Shape const& s)
   report(state, seconds, 4. * static_cast<double>(A) * static_cast<double>(F * D));
 }
 
+// The gradient of the down projection's rows, gated, and all that an FFN makes of it.
+template <class KernelT>
+void down_backward(benchmark::State& state, Shape const& s)
+{
+  Space<Cuda> const space(moe::Products::own);
+  auto const& exec = space.exec();
+  index_t const A = s.tokens * s.top_k, E = s.experts, D = s.hidden, F = s.ffn;
+  auto const dy     = uniform_tensor<T>(exec, s.tokens, D, 1);
+  auto const w      = uniform_tensor<T>(exec, E * D, F, 2);
+  auto const pre    = uniform_tensor<T>(exec, A, 2 * F, 3);
+  auto const weight = uniform_tensor<float>(exec, A, 1, 4);
+  moe::Tensor<T, 2, Cuda> a(exec, A, F), d_pre(exec, A, 2 * F), dx(exec, A, D);
+  moe::Tensor<float, 1, Cuda> d_weight(exec, A);
+  Routing const routing(s);
+  auto const token = tensor_of(exec, routing.token), offsets = tensor_of(exec, routing.offsets);
+  moe::RowGroups<Cuda> const groups{offsets.const_view(), {}, A, 0, static_cast<Id>(E)};
+  moe::View<T const, 3, Cuda> const w_out(w.view().data_handle(), E, D, F);
+  moe::detail::ActivateBackwardRow<moe::SwiGlu, T, Cuda> const row{
+      moe::SwiGlu{},
+      pre.const_view(),
+      moe::View<float const, 1, Cuda>(weight.const_view().data_handle(), A),
+      moe::IndexedRows<T, Cuda>{dy.const_view(), token.const_view()},
+      moe::View<T const, 2, Cuda>{},
+      a.view(),
+      d_pre.view(),
+      d_weight.view()};
+  double const seconds = median_seconds(exec, [&] {
+    if constexpr (std::is_same_v<KernelT, Composition>) {
+      moe::View<T const, 2, Cuda> const no_bias;
+      moe::grouped_gemm_rows(exec, groups, row.dy, Transpose::no, w_out, no_bias, a.view());
+      moe::detail::activate_backward(exec, groups, row);
+    } else {
+      moe::detail::down_backward<KernelT>(exec, groups, w_out, row, dx.view());
+    }
+  });
+  report(state, seconds, 2. * static_cast<double>(A) * static_cast<double>(F * D));
+}
+
 template <class Run>
 void add(std::string const& name, Run const& run)
 {
@@ -161,6 +199,13 @@ void add_up_activated(char const* kernel, Shape const& s)
       [=](benchmark::State& state) { up_activated<KernelT, pass>(state, s); });
 }
 
+template <class KernelT>
+void add_down_backward(char const* kernel, Shape const& s)
+{
+  add(std::string("rows/") + s.name + "/down_backward/" + kernel,
+      [=](benchmark::State& state) { down_backward<KernelT>(state, s); });
+}
+
 bool const added = [] {
   for (Shape const& shape : {mixtral.full(), qwen3.full()}) {
     for (Use const& use : uses(shape)) {
@@ -176,6 +221,11 @@ bool const added = [] {
     add_up_activated<Ahead<2>>("fused_ahead_2", shape);
     add_up_activated<Ahead<3>>("fused_ahead_3", shape);
     add_up_activated<WarpSpecialised, moe::Pass::infer>("fused_infer", shape);
+    add_down_backward<Composition>("composition", shape);
+    add_down_backward<WarpSpecialised>("fused", shape);
+    add_down_backward<Ahead<1>>("fused_ahead_1", shape);
+    add_down_backward<Ahead<2>>("fused_ahead_2", shape);
+    add_down_backward<Ahead<3>>("fused_ahead_3", shape);
   }
   return true;
 }();

@@ -20,6 +20,12 @@ struct Ahead : WarpSpecialised {
   static constexpr int lead = Lead;
 };
 
+template <int Behind>
+struct CopiersFence : WarpSpecialised {
+  static constexpr bool copiers_fence = true;
+  static constexpr int copies_behind  = Behind;
+};
+
 namespace {
 
 using moe::Id, moe::Transpose;
@@ -214,6 +220,10 @@ bool const added = [] {
       add<WarpSpecialised>("specialised", shape, use);
       add<Ahead<1>>("specialised_ahead_1", shape, use);
       add<Ahead<2>>("specialised_ahead_2", shape, use);
+      if (use.gathered) {
+        add<CopiersFence<1>>("specialised_copiers_fence_1", shape, use);
+        add<CopiersFence<2>>("specialised_copiers_fence_2", shape, use);
+      }
     }
     add_up_activated<Composition>("composition", shape);
     add_up_activated<WarpSpecialised>("fused", shape);

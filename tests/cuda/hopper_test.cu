@@ -18,6 +18,11 @@ struct FarAhead : Watched {
 struct TwoStages : Watched {
   static constexpr int stages = 2, lead = 1;
 };
+template <int Behind>
+struct CopiersFence : Watched {
+  static constexpr bool copiers_fence = true;
+  static constexpr int copies_behind  = Behind;
+};
 
 }  // namespace moe::test
 
@@ -138,8 +143,14 @@ TEST_CASE("some of the experts alone")
   CHECK(same_bits(product.by<Watched>(exec, true), expected));
 }
 
-TEST_CASE_TEMPLATE(
-    "no tuning and no run changes bits", TuningT, Watched, Ahead, FarAhead, TwoStages)
+TEST_CASE_TEMPLATE("no tuning and no run changes bits",
+                   TuningT,
+                   Watched,
+                   Ahead,
+                   FarAhead,
+                   TwoStages,
+                   CopiersFence<1>,
+                   CopiersFence<2>)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

@@ -57,6 +57,10 @@ struct StageRing {
                                                &full[stage],
                                                static_cast<std::uint32_t>(bytes));
   }
+  __device__ __forceinline__ void arrive_full(int stage)
+  {
+    (void)cuda::ptx::mbarrier_arrive(&full[stage]);
+  }
   // By one thread of each reading warp.
   __device__ __forceinline__ void release(int stage)
   {

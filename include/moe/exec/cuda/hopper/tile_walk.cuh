@@ -17,6 +17,11 @@ struct HopperTuning {
   // `stages`: one's results are then stored while the other multiplies. Stages that it holds are
   // not there to hide the copies' latency.
   static constexpr int lead = 0;
+  // Gathered rows are threads' own writes, of which the tensor cores must be told: by each warp
+  // that multiplies, at every step, or by those that copied them, which say that a stage is full
+  // when they have started the copies of `copies_behind` more.
+  static constexpr bool copiers_fence = false;
+  static constexpr int copies_behind  = 1;
   // Waits end in a trap after a few seconds, for a test whose kernel may hang.
   static constexpr bool trap_when_stuck = false;
 };

@@ -18,6 +18,10 @@ struct FfnAhead : Watched {
   static constexpr int lead = 2;
 };
 
+struct FfnInPairs : Watched {
+  static constexpr int cluster = 2;
+};
+
 }  // namespace moe::test
 
 namespace {
@@ -289,7 +293,7 @@ TEST_CASE_TEMPLATE("all activations",
   }
 }
 
-TEST_CASE_TEMPLATE("no tuning and no run changes bits", TuningT, Watched, FfnAhead)
+TEST_CASE_TEMPLATE("no tuning and no run changes bits", TuningT, Watched, FfnAhead, FfnInPairs)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

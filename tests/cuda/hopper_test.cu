@@ -24,6 +24,11 @@ struct CopiersFence : Watched {
   static constexpr int copies_behind  = Behind;
 };
 
+template <class TuningT>
+struct InPairs : TuningT {
+  static constexpr int cluster = 2;
+};
+
 }  // namespace moe::test
 
 namespace {
@@ -150,7 +155,10 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
                    FarAhead,
                    TwoStages,
                    CopiersFence<1>,
-                   CopiersFence<2>)
+                   CopiersFence<2>,
+                   InPairs<Watched>,
+                   InPairs<Ahead>,
+                   InPairs<CopiersFence<1>>)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

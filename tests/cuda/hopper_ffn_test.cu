@@ -293,7 +293,12 @@ TEST_CASE_TEMPLATE("all activations",
   }
 }
 
-TEST_CASE_TEMPLATE("no tuning and no run changes bits", TuningT, Watched, FfnAhead, FfnInPairs)
+TEST_CASE_TEMPLATE("no tuning and no run changes bits",
+                   TuningT,
+                   Watched,
+                   FfnAhead,
+                   FfnInPairs,
+                   detail::HopperTuning)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

@@ -1,5 +1,6 @@
 #pragma once
-// Ranks that never come: one stands still at some point of a step until the others have ended.
+// One rank stands still at some point of a step until the others have ended: because it never came,
+// or because another failed meanwhile.
 #include <array>
 #include <atomic>
 #include <thread>
@@ -12,7 +13,7 @@ namespace moe::test::faults {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 inline constexpr std::chrono::milliseconds standing_deadline{2000};
 #else
-inline constexpr std::chrono::milliseconds standing_deadline{500};
+inline constexpr std::chrono::milliseconds standing_deadline{400};
 #endif
 
 // What the others miss when a rank stands at points[at]: what it would have done next that they
@@ -20,7 +21,7 @@ inline constexpr std::chrono::milliseconds standing_deadline{500};
 inline RankEnd missed(std::vector<StepPoint> const& points, std::size_t at, int rank)
 {
   std::size_t next = at;
-  while (points[next].name.starts_with("wait")) {
+  while (points[next].name.starts_with("wait") || points[next].name.starts_with("work")) {
     ++next;
   }
   StepPoint const& p = points[next];
@@ -38,6 +39,51 @@ inline RankEnd missed(std::vector<StepPoint> const& points, std::size_t at, int 
     end.text      = "arrival of rank " + std::to_string(rank) + " ";
   }
   return end;
+}
+
+// Waits until `others` ranks have ended.
+inline void stand_still(std::atomic<int> const& ended, int others)
+{
+  auto const start = std::chrono::steady_clock::now();
+  while (ended < others && std::chrono::steady_clock::now() - start < std::chrono::seconds(60)) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+}
+
+// While a rank is about to read what came and to store into its peers' windows, another throws, and
+// all others end; then it goes on.
+template <class MakeLayer>
+void throw_while_one_works(std::string const& what,
+                           MakeLayer const& make_layer,
+                           Batch<float> const& whole,
+                           std::vector<int> const& worlds)
+{
+  FaultCount count(what + ", a rank throws while another works");
+  for (int const ranks : worlds) {
+    CAPTURE(ranks);
+    CalmWorld const calm(make_layer, whole, ranks);
+    auto const& points = calm.first().steps[0].points;
+    for (std::size_t at = 1; at <= points.size(); ++at) {
+      if (!points[at - 1].name.starts_with("work")) { continue; }
+      CAPTURE(at);
+      int const working      = static_cast<int>(at % static_cast<std::size_t>(ranks));
+      int const throwing     = (working + 1) % ranks;
+      std::string const text = "rank " + std::to_string(throwing) + " is out of luck";
+      std::atomic<int> ended{0};
+      auto const prepare = [&](int r, RankSteps& steps) {
+        if (r != working && r != throwing) { return; }
+        steps.at  = at;
+        steps.act = [&, r](StepPoint const&) {
+          if (r == throwing) { throw std::runtime_error(text); }
+          stand_still(ended, ranks - 1);
+        };
+      };
+      auto const world = run_faulty(make_layer, whole, ranks, prepare, {}, long_deadline, &ended);
+      count.add(world.end.thrown.text == text && ended_by(world.end, throwing, text), world);
+    }
+    calm.again();
+  }
+  CHECK(count.tried() > 20);
 }
 
 // The worlds share the points: all kinds come in turn, at ranks in turn.
@@ -68,17 +114,10 @@ void stand_still_everywhere(std::string const& what,
 
   auto const run = [&](Standing& s) {
     std::atomic<int> ended{0};
-    auto const stand = [&](StepPoint const&) {
-      auto const start = std::chrono::steady_clock::now();
-      while (ended < s.ranks - 1 &&
-             std::chrono::steady_clock::now() - start < std::chrono::seconds(60)) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      }
-    };
     auto const prepare = [&](int r, RankSteps& steps) {
       if (r != s.rank) { return; }
       steps.at  = s.at;
-      steps.act = stand;
+      steps.act = [&](StepPoint const&) { stand_still(ended, s.ranks - 1); };
     };
     s.world = run_faulty(make_layer, whole, s.ranks, prepare, {}, standing_deadline, &ended);
   };

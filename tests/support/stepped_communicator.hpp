@@ -18,13 +18,14 @@
 namespace moe::test {
 
 struct StepPoint {
-  std::string name;  // what comes next: "all_gather", "signal on channel 2", ..., "the end"
+  // What comes next: "all_gather", "signal on channel 2", "wait ...", "work after the wait ...".
+  std::string name;
   // The collective that the rank has come to last, as the library names and numbers it. In groups,
   // after a split, the number counts on, while the library's begins anew.
   std::string collective = "moe::ThreadWorld";
   std::uint64_t sequence = 0;
   bool groups            = false;
-  std::uint64_t signals  = 0;  // "signal": its number on its channel of its window
+  std::uint64_t signals  = 0;  // of a signal: its number on its channel of its window
   int channel            = -1;
 };
 
@@ -148,6 +149,7 @@ class SteppedWindow final : public moe::detail::WindowModel<Host> {
   {
     steps_.come_to(point("wait", channel, signals_[static_cast<std::size_t>(channel)]));
     inner_.wait(exec, channel);
+    steps_.come_to(point("work after the wait", channel, 0));
   }
   void check() override { inner_.check(); }
 

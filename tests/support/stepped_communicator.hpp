@@ -55,7 +55,8 @@ struct RankSteps {
   StepPoint last_{};
 };
 
-// Of a world: notices memory of a window that is given back while some rank still has that window.
+// Of a world: notices memory of a window that is given back while some rank still has that window,
+// and does not pass it on.
 class WindowWatch final : public std::pmr::memory_resource {
  public:
   explicit WindowWatch(std::pmr::memory_resource* upstream) : upstream_{upstream} {}
@@ -95,7 +96,10 @@ class WindowWatch final : public std::pmr::memory_resource {
     {
       std::lock_guard const lock(mutex_);
       auto const found = held_.find(p);
-      mistakes_ += found != held_.end() && found->second > 0 ? 1 : 0;
+      if (found != held_.end() && found->second > 0) {
+        ++mistakes_;
+        return;
+      }
       held_.erase(p);
     }
     upstream_->deallocate(p, bytes, alignment);

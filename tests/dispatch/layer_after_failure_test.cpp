@@ -1,7 +1,11 @@
 // Compile at -O1: many steps, little work in each.
 // What fails on all ranks alike fails no world: gradients are as they were, and the same layer's
-// next step has the bits of one that never failed.
+// next step has the bits of one that never failed. After a world that has failed, a fresh one goes
+// on with the same parameters and states.
 #include <doctest/doctest.h>
+
+#include <memory>
+#include <stdexcept>
 
 #include <moe/comm/thread_world.hpp>
 #include <moe/comm/window_communicator.hpp>
@@ -37,22 +41,20 @@ Batch<float> part(ThreadCommunicator const& comm)
   return moe::test::part_of(whole, {n * comm.rank(), n});
 }
 
-// What a rank has for the steps of one layer.
+// What a rank has for the steps of a layer.
 template <class LayerT>
 struct Rank {
   using Params =
       decltype(std::declval<LayerT>().template make_params<float>(std::declval<Host>(), sizes));
   using Saved = decltype(std::declval<LayerT>().template make_saved<float>(
       std::declval<Host>(), sizes, tokens));
-  LayerT const& layer;
-  Host const& exec;
+  Host exec;
   Params params, grads;
   moe::Tensor<float, 2, Host> y, dx;
   Saved saved;
 
   Rank(LayerT const& l, Host const& e, index_t n)
-      : layer{l},
-        exec{e},
+      : exec{e},
         params{l.template make_params<float>(e, sizes)},
         grads{l.template make_params<float>(e, sizes)},
         y(e, n, sizes.hidden),
@@ -61,11 +63,16 @@ struct Rank {
   {
     moe::initialize(e, params.view(), 7);
   }
-  void step(Batch<float> const& b)
+  void forward(LayerT const& layer, Batch<float> const& b)
   {
     layer.forward(exec, params, b.input(), y.view(), saved);
+  }
+  void step(LayerT const& layer, Batch<float> const& b)
+  {
+    forward(layer, b);
     layer.backward(exec, params, saved, b.input(), b.dy_view(), grads.view(), dx.view());
   }
+  void forget_gradients() { moe::test::fill_values(grads.view(), 0); }
   [[nodiscard]] bool no_gradients() const
   {
     auto const all = view_values(grads.const_flat());
@@ -101,14 +108,14 @@ void check_out_of_memory(std::string const& what, MakeLayer const& make_layer)
         failed = false;
         memory.fail_at(n);
         try {
-          rank.step(mine);
+          rank.step(layer, mine);
         } catch (moe::OutOfMemoryError const&) {
           failed = true;
         }
         memory.fail_at(0);
         if (failed) {
           CHECK(rank.no_gradients());
-          rank.step(mine);
+          rank.step(layer, mine);
         }
         if (n == 0) { expected = rank.result(); }
         CHECK(same_bits(rank.result(), expected));
@@ -158,13 +165,75 @@ TEST_CASE("more tokens than the windows have room for, on all ranks")
     auto const calm = layer(), refusing = layer();
     Rank expected(calm, exec, small.tokens), much(refusing, exec, large.tokens),
         rank(refusing, exec, small.tokens);
-    CHECK_THROWS_AS(much.step(large), moe::ValueError);
+    CHECK_THROWS_AS(much.step(refusing, large), moe::ValueError);
     for (int step = 0; step < 3; ++step) {
-      expected.step(small);
-      rank.step(small);
-      CHECK_THROWS_AS(much.step(large), moe::ValueError);
+      expected.step(calm, small);
+      rank.step(refusing, small);
+      CHECK_THROWS_AS(much.step(refusing, large), moe::ValueError);
     }
     CHECK(same_bits(rank.result(), expected.result()));
     CHECK(!rank.no_gradients());
   });
+}
+
+namespace {
+
+// Ranks of two worlds, one after the other, with the same parameters and states: rank 1 of the
+// first throws between forward and backward. In the second, what the exchange of the first has
+// told.
+template <class MakeExchange>
+void check_fresh_world(MakeExchange const& make_exchange)
+{
+  constexpr int P       = 3;
+  auto const layer_over = [](ThreadCommunicator const& comm, auto const& exchange) {
+    return layer_of(moe::AllToAllDispatcher(comm, {}, moe::BatchedSchedule{}, exchange));
+  };
+  using Exchange = decltype(make_exchange());
+  using Layer =
+      decltype(layer_over(std::declval<ThreadCommunicator const&>(), std::declval<Exchange>()));
+  std::vector<Exchange> exchanges;
+  std::vector<std::unique_ptr<Rank<Layer>>> ranks(P);
+  std::vector<std::vector<float>> expected(P);
+  for (int r = 0; r < P; ++r) {
+    exchanges.push_back(make_exchange());
+  }
+  CHECK_THROWS_WITH_AS(ThreadWorld(P, patient).run([&](ThreadCommunicator const& comm) {
+    auto const r     = static_cast<std::size_t>(comm.rank());
+    auto const mine  = part(comm);
+    auto const layer = layer_over(comm, exchanges[r]);
+    Host const exec({.threads = 1, .products = moe::Products::own});
+    ranks[r] = std::make_unique<Rank<Layer>>(layer, exec, mine.tokens);
+    ranks[r]->step(layer, mine);
+    expected[r] = ranks[r]->result();
+    ranks[r]->forward(layer, mine);
+    if (r == 1) { throw std::runtime_error("out of luck"); }
+    ranks[r]->step(layer, mine);
+  }),
+                       "out of luck",
+                       std::runtime_error);
+  ThreadWorld(P, patient).run([&](ThreadCommunicator const& comm) {
+    auto const r     = static_cast<std::size_t>(comm.rank());
+    auto const mine  = part(comm);
+    auto const layer = layer_over(comm, make_exchange());
+    ranks[r]->forget_gradients();
+    ranks[r]->step(layer, mine);
+    CHECK(same_bits(ranks[r]->result(), expected[r]));
+  });
+  if constexpr (requires { exchanges[0].windows(); }) {  // they are of the world that has failed
+    CHECK_THROWS_WITH_AS(ThreadWorld(P, patient).run([&](ThreadCommunicator const& comm) {
+      auto const r = static_cast<std::size_t>(comm.rank());
+      ranks[r]->forward(layer_over(comm, exchanges[r]), part(comm));
+    }),
+                         doctest::Contains("out of luck"),
+                         moe::CommunicationError);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a fresh world goes on where one has failed")
+{
+  check_fresh_world([] { return moe::FlatExchange{}; });
+  check_fresh_world(
+      [] { return moe::OneSidedExchange<Host>({.tokens = tokens, .choices = 2 * tokens}); });
 }

@@ -56,7 +56,6 @@ struct FaultyWorld {
   std::vector<RankSteps> steps;            // (P)
   std::vector<std::size_t> allocations{};  // (P) of the ranks' own
   std::size_t shared_allocations = 0;
-  int windows                    = 0;
   bool clean                     = false;  // no leak, nothing freed twice or too early
 };
 
@@ -115,7 +114,6 @@ FaultyWorld run_faulty(MakeLayer const& make_layer,
     world.allocations.push_back(resource->asked());
   }
   world.shared_allocations = shared.asked();
-  world.windows            = watch.windows();
   return world;
 }
 

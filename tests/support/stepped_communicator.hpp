@@ -65,15 +65,9 @@ class WindowWatch final : public std::pmr::memory_resource {
     std::lock_guard const lock(mutex_);
     return mistakes_;
   }
-  [[nodiscard]] int windows() const  // a rank's each, since the start
-  {
-    std::lock_guard const lock(mutex_);
-    return windows_;
-  }
   void hold(WindowView const& view)
   {
     std::lock_guard const lock(mutex_);
-    ++windows_;
     for (int r = 0; r < view.size; ++r) {
       ++held_[view.of(r)];
     }
@@ -112,7 +106,7 @@ class WindowWatch final : public std::pmr::memory_resource {
   std::pmr::memory_resource* upstream_;
   mutable std::mutex mutex_;
   std::map<void const*, int> held_;  // windows that ranks have to it
-  int mistakes_ = 0, windows_ = 0;
+  int mistakes_ = 0;
 };
 
 namespace stepped {

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <memory>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "support/rank_batch.hpp"
 #include "support/rank_ends.hpp"
@@ -247,13 +249,11 @@ void run_out_of_memory_everywhere(std::string const& what,
   for (int const ranks : worlds) {
     CAPTURE(ranks);
     CalmWorld const calm(make_layer, whole, ranks);
-    auto const try_each = [&](int first_rank, std::size_t allocations) {
+    auto const try_each = [&](bool shared, std::size_t allocations) {
       CHECK(allocations > 0);
       for (std::size_t n = 1; n <= allocations; ++n) {
-        int const of = first_rank == OutOfMemory::shared
-                           ? first_rank
-                           : static_cast<int>((static_cast<std::size_t>(first_rank) + n) %
-                                              static_cast<std::size_t>(ranks));
+        int const of =
+            shared ? OutOfMemory::shared : static_cast<int>(n % static_cast<std::size_t>(ranks));
         CAPTURE(of);
         CAPTURE(n);
         auto const world = run_faulty(make_layer, whole, ranks, no_fault, {of, n});
@@ -267,8 +267,8 @@ void run_out_of_memory_everywhere(std::string const& what,
       }
     };
     auto const& own = calm.first().allocations;
-    try_each(0, *std::min_element(own.begin(), own.end()));
-    try_each(OutOfMemory::shared, calm.first().shared_allocations);
+    try_each(false, *std::min_element(own.begin(), own.end()));
+    try_each(true, calm.first().shared_allocations);
     calm.again();
   }
 }

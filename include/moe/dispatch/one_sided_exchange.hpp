@@ -26,7 +26,8 @@ struct OneSidedOptions {
 // goes, an evaluation for as long as it runs; they are used again, and made, collectively, where
 // none is free: not within a capture, so run each kind of pass once before. So ranks make states,
 // let them go and call in the same order; and passes that use one exchange are ordered by streams
-// or events.
+// or events. Windows stay those of the communicator that they were made with: a fresh world takes a
+// fresh exchange.
 //
 // A rank has room for all choices of all ranks, R = P * choices: for those that do not come, memory
 // and some empty work. Memory grows with P * tokens * D for each window.

@@ -18,7 +18,7 @@
 #include "support/space.hpp"
 
 using namespace moe;
-using moe::test::Batch, moe::test::GateFfnSizes, moe::test::get;
+using moe::test::Batch, moe::test::cuda_of, moe::test::GateFfnSizes, moe::test::get;
 
 namespace {
 

@@ -142,6 +142,7 @@ class AllToAllDispatcher {
         exec, experts, trip.rows(), Pass::infer);
     auto const on = beside_communication(exec);
     go_and_return(exec, trip, in, in.x, x, to.out, home, Leg::forward, [&](int c) {
+      before_experts(on);
       detail::infer_experts(on, local_.schedule, experts, trip.groups(c), rows, to);
     });
     transport_.combine_home(exec, in, in.weight, home, addend, y);
@@ -171,6 +172,7 @@ class AllToAllDispatcher {
         exec, experts, trip.rows(), Pass::forward);
     auto const on = beside_communication(exec);
     go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Leg::forward, [&](int c) {
+      before_experts(on);
       detail::forward_experts(
           on, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
     });
@@ -197,6 +199,7 @@ class AllToAllDispatcher {
     auto const on = beside_communication(exec);
     go_and_return(
         exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, [&](int c) {
+          before_experts(on);
           detail::backward_experts_data(on,
                                         local_.schedule,
                                         experts,
@@ -234,6 +237,7 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_weights(exec, in, experts, saved.experts, dy, work.local, grads);
     }
+    before_experts(exec);
     detail::backward_experts_weights(exec,
                                      local_.schedule,
                                      experts,
@@ -268,6 +272,15 @@ class AllToAllDispatcher {
       if (options_.chunks > 1) { return exec.sparing(options_.spare_multiprocessors); }
     }
     return exec;
+  }
+
+  // A schedule that reads counts on the host does so after what ranks wait for one another in.
+  template <class ExecT>
+  void before_experts(ExecT const& exec) const
+  {
+    if constexpr (std::same_as<ScheduleT, SerialSchedule>) {
+      if (exec.products() != Products::own) { detail::wait_for_ranks(exec, communicator()); }
+    }
   }
 
   template <class ExecT, class T>

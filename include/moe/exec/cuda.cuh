@@ -180,6 +180,12 @@ class Cuda {
   {
     if (recorder_ != nullptr && recorder_->clock.runs(stream_)) { recorder_->count_sent(bytes); }
   }
+  // For bytes that only the device knows; null where nobody counts.
+  [[nodiscard]] std::uint64_t* sent_there() const noexcept
+  {
+    return recorder_ != nullptr && recorder_->clock.runs(stream_) ? recorder_->sent_there()
+                                                                  : nullptr;
+  }
 
   // Before any work: an error that somebody's earlier call left pending, another current device,
   // and a capture that the memory resource would break are refused.

@@ -38,6 +38,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
       : Stages(router, capacity, dispatcher, expert, extras...)
   {
   }
+  // The same layer with another dispatcher.
+  template <class OtherT>
+  constexpr Layer(Layer<RouterT, CapacityT, OtherT, ExpertT, ExtraTs...> const& other,
+                  DispatcherT dispatcher)
+      : Stages(other, dispatcher)
+  {
+  }
 
   // y (T, D) = layer(x (T, D)). Fills `saved` for one backward; it was made for these sizes.
   template <ExecutionSpace ExecT, Element T>

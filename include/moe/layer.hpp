@@ -21,6 +21,8 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::count_blocks,
       Stages::direct_backward_data, Stages::direct_backward_weights, Stages::make_addend,
       Stages::measure, Stages::route, Stages::route_backward, Stages::share;
+
+ protected:
   using Stages::dispatcher_;
 
  public:

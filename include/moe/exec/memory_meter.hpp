@@ -24,8 +24,8 @@ struct MemoryMeterOptions {
   MeteredSpace like = MeteredSpace::host;
   int threads       = 0;  // Host's; 0: all that the machine has
   Products products = Products::automatic;
-  // Cuda's: scratch of CUB's sort of n pairs, which depends on the device. Null: a bound that holds
-  // for all of them; moe/exec/cuda/sort.cuh has cub_sort_bytes, which asks the current device.
+  // Cuda's: scratch of CUB's sort of n pairs, which depends on the device: cub_sort_bytes of
+  // moe/exec/cuda/sort_bytes.cuh asks the current one. Null: a bound for all of them.
   std::size_t (*sort_bytes)(int bits, index_t n, std::size_t key_bytes) = nullptr;
 };
 

@@ -13,7 +13,7 @@
 namespace moe {
 namespace detail {
 
-// As in exec/cuda/sort.cuh and sum_rows.cuh, which hold these equal to theirs.
+// As in exec/cuda/sort.cuh and sum_rows.cuh; sort_bytes.cuh holds them equal.
 inline constexpr index_t metered_histogram_keys = 4096, metered_histogram_bins = 8192;
 inline constexpr index_t metered_sum_rows = 256;
 

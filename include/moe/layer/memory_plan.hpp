@@ -54,7 +54,7 @@ class MeteredLayer<Layer<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>>
   static constexpr bool shared = Stages::has_shared;
   static constexpr bool splits = SplitsExperts<DispatcherT>;
 
-  [[nodiscard]] DispatcherT const& dispatcher() const { return Stages::dispatcher_; }
+  [[nodiscard]] DispatcherT const& dispatcher() const { return Base::dispatcher_; }
   [[nodiscard]] auto here(typename Base::Sizes const& sizes) const { return Stages::here(sizes); }
   // Choices of T tokens.
   [[nodiscard]] index_t choices_of(typename Base::Sizes const& sizes, index_t tokens) const
@@ -87,6 +87,9 @@ class MeteredLayer<Layer<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...>>
   }
 };
 
+template <class LayerT>
+MeteredLayer(LayerT const&) -> MeteredLayer<LayerT>;
+
 // Runs the layer on meters and writes the plan.
 template <Element T, Element G, class LayerT>
 class MemoryPlanner {
@@ -115,8 +118,10 @@ class MemoryPlanner {
 
     std::size_t const start = exec_.moment();
     auto saved = layer_.template make_saved<T>(exec_, sizes_, tokens_, options_.sequences);
-    std::size_t const forward = exec_.moment();
+    std::size_t const first = exec_.moment();
     layer_.forward(exec_, params, input(), view<T>(), saved);
+    std::size_t const forward = exec_.moment();
+    layer_.forward(exec_, params, input(), view<T>(), saved);  // into a state that is not new
     std::size_t const backward = exec_.moment();
     layer_.backward(exec_, params, saved, input(), view<T const>(), grads.view(), view<T>());
     std::size_t const end = exec_.moment();
@@ -130,6 +135,9 @@ class MemoryPlanner {
       PassBlocks pass(exec_, forward, backward, /*without*/ backward);
       pass.name(names_of_output(params.const_view(), rows, Pass::forward));
       table_.forward = add_pass(Lifetime::forward, pass, table_.params + table_.grads);
+      PassBlocks const into_new(exec_, first, forward, forward);
+      table_.forward =
+          std::max(table_.forward, into_new.most_in_use() - table_.params - table_.grads);
     }
     {
       PassBlocks pass(exec_, backward, end, /*without*/ end);

@@ -90,14 +90,16 @@ void check_ranks(CapacityT capacity,
 
 constexpr Sizes sizes{.hidden = 24, .experts = 6, .expert = {.ffn = 17}};
 
-template <class ScheduleT = moe::BatchedSchedule, class WireT = moe::ElementWire>
+template <class ScheduleT = moe::BatchedSchedule,
+          class WireT     = moe::ElementWire,
+          class ExchangeT = moe::FlatExchange>
 struct AllToAll {
   int chunks = 1;
   template <class CommT>
   auto operator()(CommT const& comm) const
   {
     return moe::AllToAllDispatcher{
-        comm, {.chunks = chunks}, ScheduleT{}, moe::FlatExchange{}, moe::EachChoice{}, WireT{}};
+        comm, {.chunks = chunks}, ScheduleT{}, ExchangeT{}, moe::EachChoice{}, WireT{}};
   }
 };
 
@@ -129,6 +131,13 @@ TEST_CASE("a plan of a rank: rows that travel narrower, drops over all ranks, on
   moe::DropByWeight const drops{moe::CeilCapacity{.factor = 0.7}};
   check_ranks<float, float>(drops, Narrow{1}, sizes, 53, 3);
   check_ranks<float, float>(drops, Narrow{2}, sizes, 53, 3);
+}
+
+TEST_CASE("a plan of a rank: tokens that are gathered at every rank")
+{
+  using Gathered = AllToAll<moe::BatchedSchedule, moe::ElementWire, moe::AllGatherExchange>;
+  check_ranks<float, float>(moe::Dropless{}, Gathered{}, sizes, 53, 3);
+  check_ranks<BFloat16, float>(moe::Dropless{}, Gathered{}, sizes, 17, 2);
 }
 
 TEST_CASE("a plan of a rank: sums of the gradients by block, over all ranks")

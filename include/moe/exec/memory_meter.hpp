@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -161,6 +162,10 @@ class MemoryMeter {
   {
     state_->sent    = std::move(sent);
     state_->arrived = std::move(arrived);
+  }
+  [[nodiscard]] Id planned_rows() const
+  {
+    return std::accumulate(state_->arrived.begin(), state_->arrived.end(), Id{0});
   }
   void tell_planned_rows(std::vector<Id>& sent, std::vector<Id>& arrived) const
   {

@@ -44,6 +44,14 @@ class BufferNames {
       add(x.trip.plan.arrived_at, "exchange plan");
       add(x.trip.plan.row_of, "exchange plan");
     }
+    if constexpr (requires { x.trip.assignment_at.bytes(); }) {
+      add(x.trip.range, "exchange plan");
+      add(x.trip.weight, "exchange plan");
+      add(x.trip.row_of, "exchange plan");
+      add(x.trip.offsets, "exchange plan");
+      add(x.trip.assignment_at, "exchange plan");
+      add(x.trip.token_at, "exchange plan");
+    }
   }
   template <class X>
   void add_shared(X const& x)

@@ -34,8 +34,9 @@ template <class DispatcherT>
 struct PlannableDispatcher : std::true_type {};
 template <class CommT, class ScheduleT, class ExchangeT, class RowsT, class WireT>
 struct PlannableDispatcher<AllToAllDispatcher<CommT, ScheduleT, ExchangeT, RowsT, WireT>>
-    : std::bool_constant<std::same_as<ExchangeT, FlatExchange> && std::same_as<RowsT, EachChoice>> {
-};
+    : std::bool_constant<(std::same_as<ExchangeT, FlatExchange> ||
+                          std::same_as<ExchangeT, AllGatherExchange>) &&
+                         std::same_as<RowsT, EachChoice>> {};
 
 // The layer, and what its passes make first and the plan wants the names of.
 template <class LayerT>
@@ -341,7 +342,7 @@ template <Element T,
 {
   static_assert(detail::PlannableDispatcher<DispatcherT>::value,
                 "moe::plan_memory: of dispatchers over ranks it knows AllToAllDispatcher with "
-                "FlatExchange and EachChoice");
+                "FlatExchange or AllGatherExchange, and EachChoice");
   if constexpr (SplitsExperts<DispatcherT>) {
     detail::MeteredLayer const with(layer);
     auto const& comm = with.dispatcher().communicator();

@@ -212,6 +212,19 @@ TEST_CASE("a plan costs no memory: shapes that fit nowhere")
   CHECK(plan.saved > std::size_t{1} << 41);
 }
 
+TEST_CASE("a router may hold memory of the space that the layer will run in")
+{
+  std::vector<float> const bias(6, 0.1f);
+  moe::Layer const layer{moe::SoftmaxTopK<2, moe::renormalized>{
+                             .bias = moe::View<float const, 1, moe::Host>(bias.data(), index_t{6})},
+                         moe::Dropless{},
+                         moe::BatchedDispatcher{},
+                         moe::Ffn<moe::SwiGlu>{},
+                         moe::SwitchLoss{.coeff = 1e-2}};
+  static_assert(std::same_as<decltype(layer), Routed>);
+  check_plan<float>(layer, {.hidden = 24, .experts = 6, .expert = {.ffn = 17}}, 20);
+}
+
 TEST_CASE("a plan is refused where the layer would be")
 {
   CHECK_THROWS_AS((void)moe::plan_memory<float>(routed, {.hidden = 24, .experts = 1}, 8),

@@ -168,7 +168,7 @@ class AllToAllDispatcher {
       saved.experts = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
       saved.rows    = trip.rows();
     }
-    saved.x         = {};  // likewise
+    saved.x         = {};  // before there is the next
     saved.x         = transport_.make_arrived(exec, trip, sizes.hidden, Leg::forward);
     auto home       = transport_.make_home(exec, trip, sizes.hidden);
     auto const rows = transport_.rows_of(trip, saved.x);

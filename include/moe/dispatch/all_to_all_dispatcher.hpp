@@ -80,6 +80,13 @@ class AllToAllDispatcher {
     return options_.compare_calls && communicator().size() > 1;
   }
   [[nodiscard]] int chunks() const { return options_.chunks; }
+  // This dispatcher among other ranks. Rows travel as they do here.
+  template <class OtherT>
+  [[nodiscard]] auto over(OtherT const& comm) const
+  {
+    return AllToAllDispatcher<OtherT, ScheduleT, ExchangeT, RowsT, WireT>(
+        comm, options_, local_, transport_);
+  }
 
   template <class T, class ExecT, class KernelT>
   struct Saved {
@@ -165,6 +172,7 @@ class AllToAllDispatcher {
       saved.experts = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
       saved.rows    = trip.rows();
     }
+    saved.x         = {};  // before there is the next
     saved.x         = transport_.make_arrived(exec, trip, sizes.hidden, Leg::forward);
     auto home       = transport_.make_home(exec, trip, sizes.hidden);
     auto const rows = transport_.rows_of(trip, saved.x);
@@ -251,6 +259,16 @@ class AllToAllDispatcher {
   }
 
  private:
+  template <class, class, class, class, class>
+  friend class AllToAllDispatcher;
+  AllToAllDispatcher(CommT const& comm,
+                     AllToAllOptions options,
+                     Local const& local,
+                     Transport const& transport)
+      : comm_{hold(comm)}, options_{options}, local_{local}, transport_{transport}
+  {
+  }
+
   static constexpr bool held_by_value = std::copy_constructible<CommT>;
   using Held                          = std::conditional_t<held_by_value, CommT, CommT const*>;
 

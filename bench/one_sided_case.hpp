@@ -63,13 +63,13 @@ class OneSidedCase {
 
   void store_to_experts(moe::View<T const, 2, ExecT> tokens) const
   {
-    store_token_rows(exec_,
-                     moe::detail::StoreTokenRow<T, ExecT>{
-                         memory_of(0), at_.x, assignments_, goes_to_.const_view(), 1, 0, tokens});
+    store_rows(exec_,
+               moe::detail::StoreTokenRow<T, ExecT>{
+                   memory_of(0), at_.x, assignments_, goes_to_.const_view(), 1, 0, tokens});
   }
   void store_home(moe::View<T const, 2, ExecT> rows) const
   {
-    store_home_rows(
+    store_rows(
         exec_,
         moe::detail::StoreHomeRow<T, ExecT>{memory_of(0),
                                             offsets_.const_view(),

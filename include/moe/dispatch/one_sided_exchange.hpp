@@ -180,15 +180,16 @@ class OneSidedExchange {
   {
     auto const phase  = exec.phase(Phase::communication);
     auto const memory = trip.slot->memory();
-    store_token_rows(exec,
-                     detail::StoreTokenRow<T, ExecT>{memory,
-                                                     region(memory.at, buffers.leg),
-                                                     in.assignments,
-                                                     trip.slot->goes_to.const_view(),
-                                                     trip.chunks,
-                                                     c,
-                                                     tokens});
-    trip.slot->window.signal(exec, rows_came + c % detail::chunk_buffers);
+    store_rows(exec,
+               detail::StoreTokenRow<T, ExecT>{memory,
+                                               region(memory.at, buffers.leg),
+                                               in.assignments,
+                                               trip.slot->goes_to.const_view(),
+                                               trip.chunks,
+                                               c,
+                                               tokens},
+               trip.slot->window,
+               rows_came + c % detail::chunk_buffers);
   }
   // With the first rows of a batch comes what is said of all of them.
   template <class T, class CommT>
@@ -230,15 +231,16 @@ class OneSidedExchange {
     auto const phase  = exec.phase(Phase::communication);
     Slot const& slot  = *trip.slot;
     auto const groups = trip.groups(c);
-    store_home_rows(exec,
-                    detail::StoreHomeRow<T, ExecT>{slot.memory(),
-                                                   slot.offsets.const_view(),
-                                                   slot.home_at.const_view(),
-                                                   groups.first,
-                                                   groups.last,
-                                                   std::min(trip.rows(), detail::teams_over_rows),
-                                                   rows_of_experts.const_view()});
-    slot.window.signal(exec, rows_home + c % detail::chunk_buffers);
+    store_rows(exec,
+               detail::StoreHomeRow<T, ExecT>{slot.memory(),
+                                              slot.offsets.const_view(),
+                                              slot.home_at.const_view(),
+                                              groups.first,
+                                              groups.last,
+                                              std::min(trip.rows(), detail::teams_over_rows),
+                                              rows_of_experts.const_view()},
+               slot.window,
+               rows_home + c % detail::chunk_buffers);
   }
   template <class T, class CommT>
   void send_back(ExecT const& exec,

@@ -80,9 +80,9 @@ struct StoreTokenRow {
   // Null where it does not go with choice a.
   [[nodiscard]] MOE_HOST_DEVICE T* target(index_t t, index_t a) const
   {
-    index_t const part = goes_to(a);
-    if (part < 0 || part % chunks != chunk) { return nullptr; }
-    return to.row<T>(part / chunks, region, to.view.rank * to.at.tokens + t);
+    Id const part = goes_to(a), parts = static_cast<Id>(chunks);
+    if (part < 0 || part % parts != chunk) { return nullptr; }
+    return to.row<T>(part / parts, region, to.view.rank * to.at.tokens + t);
   }
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
@@ -179,8 +179,8 @@ struct StoreHomeRow {
 
   [[nodiscard]] MOE_HOST_DEVICE T* target(index_t r) const
   {
-    index_t const rank = home_at(r) / to.at.choices, slot = home_at(r) % to.at.choices;
-    return to.row<T>(rank, to.at.home, slot);
+    Id const at = home_at(r), each = static_cast<Id>(to.at.choices);
+    return to.row<T>(at / each, to.at.home, at % each);
   }
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t i) const
@@ -237,14 +237,21 @@ struct StoreNumberHomeRow {
 
 // A space may have overloads (dispatch/cuda/one_sided.cuh).
 template <class ExecT, class T>
-void store_token_rows(ExecT const& exec, StoreTokenRow<T, ExecT> const& row)
+void store_rows(ExecT const& exec, StoreTokenRow<T, ExecT> const& row)
 {
   exec.for_each_row(row.tokens.extent(0), row);
 }
 template <class ExecT, class T>
-void store_home_rows(ExecT const& exec, StoreHomeRow<T, ExecT> const& row)
+void store_rows(ExecT const& exec, StoreHomeRow<T, ExecT> const& row)
 {
   exec.for_each_row(row.teams, row);
+}
+// And then a signal.
+template <class ExecT, class RowT>
+void store_rows(ExecT const& exec, RowT const& row, Window<ExecT> const& window, int channel)
+{
+  store_rows(exec, row);
+  window.signal(exec, channel);
 }
 
 }  // namespace moe::detail

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <moe/comm/communicator.hpp>
+#include <moe/comm/cuda/window_signal.cuh>
 #include <moe/comm/window.hpp>
 #include <moe/comm/window_timeout.hpp>
 #include <moe/exec/cuda.cuh>
@@ -39,12 +40,14 @@ struct WindowLayout {
     auto const C = static_cast<std::size_t>(channels), P = static_cast<std::size_t>(ranks);
     flags    = (bytes + 255) / 256 * 256;
     counts   = flags + C * P * sizeof(std::uint64_t);
-    pointers = counts + C * sizeof(std::uint64_t);
+    blocks   = counts + C * sizeof(std::uint64_t);
+    pointers = blocks + (C + 1) / 2 * 2 * sizeof(std::uint32_t);
     status   = pointers + P * sizeof(std::byte*);
     total    = status + sizeof(std::uint64_t);
   }
   std::size_t flags    = 0;  // (channels, P): how often each rank has signalled, written by it
   std::size_t counts   = 0;  // (channels): how often this rank has; this and below are its own
+  std::size_t blocks   = 0;  // (channels): of a kernel that signals itself, those that have stored
   std::size_t pointers = 0;  // (P)
   std::size_t status   = 0;
   std::size_t total    = 0;
@@ -63,6 +66,7 @@ struct WindowKernelArguments {
   std::byte* const* memory;  // (P)
   std::uint64_t* flags;      // (channels, P), here
   std::uint64_t* counts;     // (channels)
+  std::uint32_t* blocks;     // (channels)
   std::uint32_t* status;
   WindowReport* report;
   std::size_t flags_at;
@@ -81,10 +85,6 @@ inline constexpr WindowTuning window_tuning{.signal_threads = 32,
                                             .longest_sleep  = 1024,
                                             .looks_per_stop = 16};
 
-__device__ inline void store_release(std::uint64_t* p, std::uint64_t value)
-{
-  asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(value) : "memory");
-}
 __device__ inline std::uint64_t load_acquire(std::uint64_t const* p)
 {
   std::uint64_t value;
@@ -213,6 +213,7 @@ class CudaWindowMemory {
     return {.memory      = reinterpret_cast<std::byte* const*>(data_ + layout_.pointers),
             .flags       = reinterpret_cast<std::uint64_t*>(data_ + layout_.flags),
             .counts      = reinterpret_cast<std::uint64_t*>(data_ + layout_.counts),
+            .blocks      = reinterpret_cast<std::uint32_t*>(data_ + layout_.blocks),
             .status      = reinterpret_cast<std::uint32_t*>(data_ + layout_.status),
             .report      = static_cast<WindowReport*>(report),
             .flags_at    = layout_.flags,
@@ -262,6 +263,18 @@ class CudaWindow : public WindowModel<Cuda> {
   {
     entered(exec, "moe::Window::wait");
     await(exec, channel);
+  }
+  std::optional<WindowSignal> signal_of_kernel(Cuda const& exec, int channel) override
+  {
+    entered(exec, "moe::Window::signal");
+    auto const& w    = arguments_;
+    auto const c     = static_cast<std::size_t>(channel);
+    auto const flags = c * static_cast<std::size_t>(w.size) + static_cast<std::size_t>(w.rank);
+    return WindowSignal{.memory = w.memory,
+                        .flag   = w.flags_at + flags * sizeof(std::uint64_t),
+                        .count  = w.counts + c,
+                        .blocks = w.blocks + c,
+                        .size   = w.size};
   }
   void check() override
   {

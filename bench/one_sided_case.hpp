@@ -96,7 +96,8 @@ class OneSidedCase {
     auto const slot_of = plan.slot_of.const_view(), offsets = plan.expert_offsets.const_view();
     moe::Tensor<Id, 1, ExecT> part_of(exec_, at_.choices), count(exec_, P * L), first(exec_, P),
         arrived_at(exec_, P * at_.choices);
-    exec_.for_each_row(at_.choices, PartOfChoiceRow<ExecT>{slot_of, offsets, P, 1, part_of.view()});
+    exec_.for_each_row(rows_of_numbers(at_.choices),
+                       PartOfChoiceRow<ExecT>{slot_of, offsets, P, 1, part_of.view()});
     exec_.for_each_row(
         at_.tokens, RowGoesRow<ExecT>{assignments_, P, 1, part_of.const_view(), goes_to_.view()});
     for (int r = 0; r < P; ++r) {
@@ -109,9 +110,11 @@ class OneSidedCase {
                                                       weight});
     }
     exec_.for_each_row(P, CountRow<ExecT>{memory_of(0), L, count.view(), first.view()});
-    exec_.for_each_row(P * L,
+    index_t const teams = arrival_teams(P * at_.choices, P * L);
+    exec_.for_each_row(P * L * teams,
                        OneSidedArrivalRow<ExecT>{memory_of(0),
                                                  L,
+                                                 teams,
                                                  count.const_view(),
                                                  first.const_view(),
                                                  offsets_.view(),

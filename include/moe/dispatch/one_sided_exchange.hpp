@@ -110,7 +110,7 @@ class OneSidedExchange {
     Trip<T, ExecT> const trip{take(exec, comm, check, layout), C};
     Slot& slot = *trip.slot;
 
-    exec.for_each_row(A,
+    exec.for_each_row(detail::rows_of_numbers(A),
                       detail::PartOfChoiceRow<ExecT>{in.plan.slot_of.const_view(),
                                                      in.plan.expert_offsets.const_view(),
                                                      P,
@@ -210,9 +210,11 @@ class OneSidedExchange {
     exec.for_each_row(slot.layout.ranks,
                       detail::CountRow<ExecT>{
                           slot.memory(), slot.experts(), slot.count.view(), slot.first.view()});
-    exec.for_each_row(slot.count.extent(0),
+    index_t const teams = detail::arrival_teams(trip.rows(), slot.count.extent(0));
+    exec.for_each_row(slot.count.extent(0) * teams,
                       detail::OneSidedArrivalRow<ExecT>{slot.memory(),
                                                         slot.experts(),
+                                                        teams,
                                                         slot.count.const_view(),
                                                         slot.first.const_view(),
                                                         slot.offsets.view(),

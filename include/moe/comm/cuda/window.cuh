@@ -82,8 +82,8 @@ struct WindowTuning {
 inline constexpr WindowTuning window_tuning{.signal_threads = 32,
                                             .wait_threads   = 32,
                                             .shortest_sleep = 32,
-                                            .longest_sleep  = 1024,
-                                            .looks_per_stop = 16};
+                                            .longest_sleep  = 256,
+                                            .looks_per_stop = 32};
 
 __device__ inline std::uint64_t load_acquire(std::uint64_t const* p)
 {

@@ -108,12 +108,7 @@ class DelayExchange {
                   std::type_identity_t<moe::View<T const, 1, ExecT>> send,
                   moe::View<T, 1, ExecT> receive) const
   {
-    auto const phase = exec.phase(moe::Phase::communication);
-    if (width == 1) {
-      comm.all_to_all_v(exec, send, blocks.out(), receive, blocks.in());
-    } else {
-      delay(exec, per_row_ * static_cast<double>(blocks.rows_sent()));
-    }
+    travel(exec, comm, blocks.rows_sent(), width, send, blocks.out(), receive, blocks.in());
   }
   template <class ExecT, class CommT, class T>
   void to_tokens(ExecT const& exec,
@@ -124,15 +119,28 @@ class DelayExchange {
                  std::type_identity_t<moe::View<T const, 1, ExecT>> send,
                  moe::View<T, 1, ExecT> receive) const
   {
-    auto const phase = exec.phase(moe::Phase::communication);
-    if (width == 1) {
-      comm.all_to_all_v(exec, send, blocks.in(), receive, blocks.out());
-    } else {
-      delay(exec, per_row_ * static_cast<double>(blocks.rows_received()));
-    }
+    travel(exec, comm, blocks.rows_received(), width, send, blocks.in(), receive, blocks.out());
   }
 
  private:
+  template <class ExecT, class CommT, class T>
+  void travel(ExecT const& exec,
+              CommT const& comm,
+              index_t rows,
+              index_t width,
+              moe::View<T const, 1, ExecT> send,
+              moe::RankBlocks const& from,
+              moe::View<T, 1, ExecT> receive,
+              moe::RankBlocks const& to) const
+  {
+    auto const phase = exec.phase(moe::Phase::communication);
+    if (width == 1) {
+      comm.all_to_all_v(exec, send, from, receive, to);
+    } else {
+      delay(exec, per_row_ * static_cast<double>(rows));
+    }
+  }
+
   double per_row_;
 };
 

@@ -73,7 +73,7 @@ void row(benchmark::State& state, Shape const& shape, double communication, int 
 
 void add(Shape const& shape, double communication)
 {
-  for (int const chunks : {2, 4, 8}) {
+  for (int const chunks : {2, 4, 6, 8}) {
     add_row("layer_ep_delay/" + std::string(shape.name) + "/chunks" + std::to_string(chunks),
             [=](benchmark::State& state) { row(state, shape, communication, chunks); });
   }

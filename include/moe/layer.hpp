@@ -144,8 +144,8 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     check.not_null("norm", norm);
     auto const sizes = grads.layout();
     typename Stages::template BesideExperts<G, ExecT> const beside{grads.gate, grads.shared};
-    index_t const here = sizes.local_experts >= 0 ? sizes.local_experts : sizes.experts;
-    detail::gradient_norm(exec, comm, grads.experts, here, sizes.experts, beside, norm);
+    detail::gradient_norm(
+        exec, comm, grads.experts, sizes.experts_here(), sizes.experts, beside, norm);
   }
   // The same number; waits for the device.
   template <ExecutionSpace ExecT, Element G>

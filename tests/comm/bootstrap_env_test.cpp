@@ -215,6 +215,45 @@ TEST_CASE("SLURM's tasks per node, node by node")
   CHECK(refused_field(v) == "SLURM_LOCALID");
 }
 
+TEST_CASE("PMI's variables from srun: its own say more, as the place on the host")
+{
+  // srun --mpi=pmi2, two nodes, tasks dealt out in turn
+  Variables v{{"PMI_RANK", "2"},
+              {"PMI_SIZE", "4"},
+              {"PMI_JOBID", "7.1"},
+              {"SLURM_JOB_ID", "7"},
+              {"SLURM_STEP_ID", "1"},
+              {"SLURM_PROCID", "2"},
+              {"SLURM_STEP_NUM_TASKS", "4"},
+              {"SLURM_LOCALID", "1"},
+              {"SLURM_NODEID", "0"},
+              {"SLURM_STEP_TASKS_PER_NODE", "2(x2)"}};
+  World const w = world_of(v);
+  CHECK(w.launcher == "slurm");
+  CHECK(w.rank == 2);
+  CHECK(w.size == 4);
+  CHECK(w.local_rank == 1);
+  CHECK(w.local_size == 2);
+  CHECK(w.run_id == "slurm 7.1 restart ");
+
+  // mpiexec within a step of other tasks, or one that says the place itself
+  auto const is_mpirun = [](Variables const& variables) {
+    World const other = world_of(variables);
+    return other.launcher == "mpirun" && other.rank == 2 && other.size == 4;
+  };
+  auto other                    = v;
+  other["SLURM_STEP_NUM_TASKS"] = "2";
+  CHECK(is_mpirun(other));
+  other                 = v;
+  other["SLURM_PROCID"] = "1";
+  CHECK(is_mpirun(other));
+  other                    = v;
+  other["MPI_LOCALRANKID"] = "0";
+  other["MPI_LOCALNRANKS"] = "1";
+  CHECK(is_mpirun(other));
+  CHECK(world_of(other).local_rank == 0);
+}
+
 TEST_CASE("a start has an id where its launcher gives one, and no other start has it")
 {
   auto const with = [](Launcher const& l, Variables more) {
@@ -229,12 +268,24 @@ TEST_CASE("a start has an id where its launcher gives one, and no other start ha
   CHECK(with(launchers[1], {{"TORCHELASTIC_RUN_ID", "a"}, {"TORCHELASTIC_RESTART_COUNT", "0"}}) !=
         with(launchers[1], {{"TORCHELASTIC_RUN_ID", "a"}, {"TORCHELASTIC_RESTART_COUNT", "1"}}));
   CHECK(with(launchers[2], {{"PMIX_NAMESPACE", "a"}}) != with(launchers[2], {}));
-  // Within a step of other tasks, several mpiruns may start: the step is not their id.
-  Variables const step{{"SLURM_JOB_ID", "5"}, {"SLURM_STEP_ID", "1"}, {"SLURM_PROCID", "0"}};
-  CHECK(with(launchers[3], step).empty());
-  auto by_srun                    = step;
-  by_srun["SLURM_STEP_NUM_TASKS"] = "2";
-  CHECK(!with(launchers[3], by_srun).empty());
+  // Open MPI 4's number is a hash of host and process number; its key is random.
+  for (char const* name : {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"}) {
+    char const* const key = "OMPI_MCA_orte_precondition_transports";
+    CHECK(with(launchers[2], {{name, "a"}, {key, "1"}}) ==
+          with(launchers[2], {{name, "a"}, {key, "1"}}));
+    CHECK(with(launchers[2], {{name, "a"}, {key, "1"}}) !=
+          with(launchers[2], {{name, "a"}, {key, "2"}}));
+    CHECK(with(launchers[2], {{name, "a"}, {key, "1"}}) !=
+          with(launchers[2], {{name, "b"}, {key, "1"}}));
+  }
+  // Several mpiruns may start within one step, with as many ranks as it has tasks: it is not their
+  // id.
+  CHECK(with(launchers[3],
+             {{"SLURM_JOB_ID", "5"},
+              {"SLURM_STEP_ID", "1"},
+              {"SLURM_PROCID", "0"},
+              {"SLURM_STEP_NUM_TASKS", "2"}})
+            .empty());
   CHECK(with(launchers[4], {{"SLURM_JOB_ID", "5"}}) != with(launchers[4], {{"SLURM_JOB_ID", "6"}}));
 }
 

@@ -1,7 +1,7 @@
 // A layer whose experts live at processes with NCCL between them: each has, for its tokens and its
 // experts, the bits of one rank with all of both.
 #include "support/cuda_rank_layer.hpp"
-#include "support/nccl_processes.hpp"
+#include "support/nccl_loss.hpp"
 
 using namespace moe;
 using namespace moe::test;
@@ -47,10 +47,8 @@ void check_part(NcclCommunicator const& comm, Cuda const& exec, CapacityT capaci
 
 TEST_CASE("rank of a layer" * doctest::skip())
 {
-  int const rank = number_from(rank_variable), size = number_from(size_variable);
-  REQUIRE(rank >= 0);
-  Cuda const exec;
-  NcclCommunicator const comm(shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
+  ProcessRank const me({.deadline = std::chrono::seconds(60)});
+  auto const& [rank, size, exec, comm] = me;
   check_part<BFloat16>(comm, exec, Dropless{}, EachChoice{});
   check_part<float>(comm, exec, Dropless{}, OncePerRank{});
   check_part<float>(comm, exec, DropByWeight{CeilCapacity{.factor = 0.7}}, EachChoice{});
@@ -66,43 +64,19 @@ TEST_CASE("a layer over two, three and four processes on one GPU")
 
 namespace {
 
-// The last rank ends by `signal` between two steps; the others' next step ends with an error.
 void check_layer_without_last(int signal)
 {
-  int const rank = number_from(rank_variable), size = number_from(size_variable);
-  REQUIRE(rank >= 0);
-  Cuda const exec;
-  NcclCommunicator const comm(
-      shared_id(rank),
-      rank,
-      size,
-      {.deadline = std::chrono::seconds(20), .abort_deadline = std::chrono::seconds(20)});
-  AllToAllDispatcher const dispatcher(comm);
+  ProcessRank const me(loss_options);
+  AllToAllDispatcher const dispatcher(me.comm);
   auto const layer = layer_of(Dropless{}, dispatcher);
   auto const whole =
       Batch<float>::make(layer_of(Dropless{}, BatchedDispatcher<>{}), sizes, tokens, 3);
-  index_t const first = tokens * rank / size, last = tokens * (rank + 1) / size;
-  auto const step = [&] {
-    return run_rank<float>(
-        layer, exec, whole, first, last - first, dispatcher.experts_here(sizes.experts));
-  };
-  CHECK(!step().y.empty());
-  comm.wait(exec);
-  if (rank == size - 1) {
-    std::this_thread::sleep_for(std::chrono::seconds(1));  // the others have done the step
-    (void)kill(getpid(), signal);
-  }
-  auto const start = Clock::now();
-  std::string error;
-  try {
-    (void)step();
-  } catch (CommunicationError const& e) {
-    error = e.what();
-  }
-  CHECK(Clock::now() - start < std::chrono::seconds(45));
-  CHECK(error.find("moe::NcclCommunicator::") == 0);
-  CHECK(error.find("(sequence ") != std::string::npos);
-  exec.synchronize();
+  index_t const first = tokens * me.rank / me.size, last = tokens * (me.rank + 1) / me.size;
+  check_loss_of_last(me, signal, [&] {
+    auto const pass = run_rank<float>(
+        layer, me.exec, whole, first, last - first, dispatcher.experts_here(sizes.experts));
+    CHECK(!pass.y.empty());
+  });
 }
 
 }  // namespace
@@ -118,6 +92,5 @@ TEST_CASE("rank of a layer that stops one" * doctest::skip())
 
 TEST_CASE("a layer ends with an error when a process is killed, and when one stands still")
 {
-  CHECK(run_processes(2, "rank of a layer that loses one") == std::vector<int>{0, killed});
-  CHECK(run_processes(2, "rank of a layer that stops one") == std::vector<int>{0, stopped});
+  check_ends_of_two("rank of a layer that loses one", "rank of a layer that stops one");
 }

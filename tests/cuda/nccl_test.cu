@@ -1,6 +1,6 @@
 // NCCL's communicator on the GPU: a world of one, and processes that share one GPU. NCCL takes
 // ranks on one GPU when each says that it is on a host of its own (NCCL_HOSTID).
-#include "support/nccl_processes.hpp"
+#include "support/nccl_loss.hpp"
 
 using namespace moe;
 using namespace moe::test;
@@ -150,10 +150,8 @@ TEST_CASE("a world of one")
 
 TEST_CASE("rank of a world" * doctest::skip())
 {
-  int const rank = number_from(rank_variable), size = number_from(size_variable);
-  REQUIRE(rank >= 0);
-  Cuda const exec;
-  NcclCommunicator const comm(shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
+  ProcessRank const me({.deadline = std::chrono::seconds(60)});
+  auto const& [rank, size, exec, comm] = me;
   CHECK(comm.rank() == rank);
   CHECK(comm.size() == size);
   check_all(exec, comm);
@@ -179,45 +177,14 @@ TEST_CASE("worlds of two and four processes on one GPU")
 
 namespace {
 
-// The last rank ends by `signal` between two collectives; the others' wait ends with an error.
-void check_loss_of_last(int signal)
+void check_sum_without_last(int signal)
 {
-  int const rank = number_from(rank_variable), size = number_from(size_variable);
-  REQUIRE(rank >= 0);
-  Cuda const exec;
-  NcclCommunicator const comm(
-      shared_id(rank),
-      rank,
-      size,
-      {.deadline = std::chrono::seconds(20), .abort_deadline = std::chrono::seconds(20)});
-  Buffer<float> const x(exec, numbers<float>(rank, 1000));
-  comm.all_reduce_sum(exec, x.view());
-  comm.wait(exec);
-  if (rank == size - 1) {
-    std::this_thread::sleep_for(std::chrono::seconds(1));  // the others have their sums
-    (void)kill(getpid(), signal);
-  }
-  auto const start = Clock::now();
-  std::string first, again;
-  try {
-    comm.all_reduce_sum(exec, x.view());
-    comm.wait(exec);
-  } catch (CommunicationError const& e) {
-    first = e.what();
-  }
-  try {
-    comm.check();
-  } catch (CommunicationError const& e) {
-    again = e.what();
-  }
-  CHECK(Clock::now() - start < std::chrono::seconds(45));
-  CHECK(first.find("moe::NcclCommunicator::") == 0);
-  CHECK(first.find("(sequence ") != std::string::npos);
-  CHECK(again == first);
-  CHECK(first.find("ncclCommAbort") == std::string::npos);
-  // Nobody tells NCCL of a process that stands still: that is the deadline's.
-  if (signal == SIGSTOP) { CHECK(first.find("deadline (20000 ms)") != std::string::npos); }
-  exec.synchronize();  // the abort has ended what waited for the peer
+  ProcessRank const me(loss_options);
+  Buffer<float> const x(me.exec, numbers<float>(me.rank, 1000));
+  check_loss_of_last(me, signal, [&] {
+    me.comm.all_reduce_sum(me.exec, x.view());
+    me.comm.wait(me.exec);
+  });
   CHECK(x.values().size() == 1000);
 }
 
@@ -225,16 +192,15 @@ void check_loss_of_last(int signal)
 
 TEST_CASE("rank of a world that loses one" * doctest::skip())
 {
-  check_loss_of_last(SIGKILL);
+  check_sum_without_last(SIGKILL);
 }
 TEST_CASE("rank of a world that stops one" * doctest::skip())
 {
-  check_loss_of_last(SIGSTOP);
+  check_sum_without_last(SIGSTOP);
 }
 
 TEST_CASE("a process that is killed, and one that stands still, end the others' waits")
 {
-  CHECK(run_processes(2, "rank of a world that loses one") == std::vector<int>{0, killed});
-  CHECK(run_processes(2, "rank of a world that stops one") == std::vector<int>{0, stopped});
+  check_ends_of_two("rank of a world that loses one", "rank of a world that stops one");
   CHECK(run_processes(3, "rank of a world that stops one") == std::vector<int>{0, 0, stopped});
 }

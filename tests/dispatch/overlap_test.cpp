@@ -18,6 +18,34 @@ moe::DropByWeight<moe::CeilCapacity> drops()
 
 }  // namespace
 
+TEST_CASE("chunks: each expert is in one, in order, and the outer ones are small")
+{
+  for (index_t L = 0; L <= 40; ++L) {
+    for (index_t chunks = 1; chunks <= 12; ++chunks) {
+      index_t next = 0;
+      for (index_t c = 0; c < chunks; ++c) {
+        auto const some = moe::experts_of_chunk(L, chunks, c);
+        CHECK(some.first == next);
+        next += some.count;
+        for (index_t e = some.first; e < next; ++e) {
+          CHECK(moe::chunk_of_expert(L, chunks, e) == c);
+        }
+      }
+      CHECK(next == L);
+    }
+  }
+  auto const counts = [](index_t L, index_t chunks) {
+    std::vector<index_t> n;
+    for (index_t c = 0; c < chunks; ++c) {
+      n.push_back(moe::experts_of_chunk(L, chunks, c).count);
+    }
+    return n;
+  };
+  CHECK(counts(8, 2) == std::vector<index_t>{4, 4});
+  CHECK(counts(16, 3) == std::vector<index_t>{4, 8, 4});
+  CHECK(counts(28, 6) == std::vector<index_t>{2, 4, 8, 8, 4, 2});
+}
+
 TEST_CASE("any number of chunks: the bits of one rank")
 {
   auto const whole = batch<float>(21);

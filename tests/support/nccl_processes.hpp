@@ -55,6 +55,22 @@ inline ncclUniqueId shared_id(int rank)
   return id;
 }
 
+// What this process is in the world, by those variables.
+struct ProcessRank {
+  explicit ProcessRank(NcclOptions const& options) : comm{made(rank, size, options)} {}
+
+  int rank = number_from(rank_variable), size = number_from(size_variable);
+  Cuda exec;
+  NcclCommunicator comm;
+
+ private:
+  static NcclCommunicator made(int rank, int size, NcclOptions const& options)
+  {
+    REQUIRE(rank >= 0);
+    return {shared_id(rank), rank, size, options};
+  }
+};
+
 // The end of a rank that was killed, and of one that stopped itself (and is killed when the others
 // have ended).
 inline constexpr int killed = -1, stopped = -2;

@@ -139,6 +139,13 @@ class Environment {
     if (!has("SLURM_PROCID")) { fail("SLURM_PROCID", "set, as SLURM_STEP_ID is"); }
     return true;
   }
+  // srun --mpi=pmi2 sets PMI's variables beside its own, which say the place on the host as well.
+  [[nodiscard]] bool pmi_of_srun(Variables const& v) const
+  {
+    return std::string_view(v.rank) == "PMI_RANK" && !has(v.local_rank) && !has(v.local_size) &&
+           has("SLURM_STEP_ID") && text(v.rank) == text("SLURM_PROCID") &&
+           text(v.size) == text("SLURM_STEP_NUM_TASKS");
+  }
   [[nodiscard]] World slurm_world() const
   {
     bool const of_step = has("SLURM_STEP_NUM_TASKS");
@@ -167,7 +174,7 @@ class Environment {
     return w;
   }
 
-  [[nodiscard]] std::string run_id(std::string_view launcher, int size) const
+  [[nodiscard]] std::string run_id(std::string_view launcher) const
   {
     if (has("MOE_RUN_ID")) { return text("MOE_RUN_ID"); }
     // torchrun's id is "none" where the user gave none: every start's, and so nobody's.
@@ -175,18 +182,17 @@ class Environment {
     if (launcher == "torchrun" && !torch.empty() && torch != "none") {
       return joined({"torchrun ", torch, " restart ", text("TORCHELASTIC_RESTART_COUNT")});
     }
-    // Open MPI 5 and 4; SLURM's own PMIx has it as well.
+    // Open MPI's, made of its host and process number, which in a container may be every start's.
+    // Version 4 has a random key besides.
+    std::string const key = text("OMPI_MCA_orte_precondition_transports");
     if (launcher == "mpirun" && has("PMIX_NAMESPACE")) {
-      return joined({"pmix ", text("PMIX_NAMESPACE")});
+      return joined({"pmix ", text("PMIX_NAMESPACE"), " ", key});
     }
     if (launcher == "mpirun" && has("OMPI_MCA_ess_base_jobid")) {
-      return joined({"ompi ", text("OMPI_MCA_ess_base_jobid")});
+      return joined({"ompi ", text("OMPI_MCA_ess_base_jobid"), " ", key});
     }
-    // Only of a start by srun, which may set PMI's variables as well: several mpiruns and torchruns
-    // may run in one step, but those have not as many ranks as it has tasks.
-    bool const by_srun = launcher == "slurm" || (launcher == "mpirun" && size > 1 &&
-                                                 text("SLURM_STEP_NUM_TASKS") == text_of(size));
-    if (by_srun && has("SLURM_JOB_ID") && has("SLURM_STEP_ID")) {
+    // Only of a start by srun itself: several mpiruns and torchruns may run in one step.
+    if (launcher == "slurm" && has("SLURM_JOB_ID") && has("SLURM_STEP_ID")) {
       return joined({"slurm ",
                      text("SLURM_JOB_ID"),
                      ".",
@@ -253,14 +259,14 @@ inline World from_env(EnvOptions const& options = {})
   World world;
   bool found = false;
   for (detail::Variables const& v : detail::launchers) {
-    if (env.started_by(v)) {
+    if (env.started_by(v) && !env.pmi_of_srun(v)) {
       world = env.world(v);
       found = true;
       break;
     }
   }
   if (!found && env.in_slurm_step()) { world = env.slurm_world(); }
-  world.run_id = env.run_id(world.launcher, world.size);
+  world.run_id = env.run_id(world.launcher);
   world.file   = env.text("MOE_BOOTSTRAP_FILE");
   if (world.launcher == "torchrun" && (env.has("MASTER_ADDR") || env.has("MASTER_PORT"))) {
     if (!env.has("MASTER_ADDR")) { env.fail("MASTER_ADDR", "set, as MASTER_PORT is"); }

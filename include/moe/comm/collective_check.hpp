@@ -19,6 +19,47 @@ struct CollectiveCheck {
   Check check;
   index_t ranks;
 
+  // What every communicator refuses (communicator.hpp has the extents).
+  void all_gather(auto const& send, auto const& receive) const
+  {
+    buffers(send, receive);
+    parts("receive", receive.size(), "send", send.size());
+  }
+  void reduce_scatter(auto const& send, auto const& receive) const
+  {
+    buffers(send, receive);
+    parts("send", send.size(), "receive", receive.size());
+  }
+  void all_to_all(auto const& send, auto const& receive) const
+  {
+    buffers(send, receive);
+    check.equal("receive extent", receive.size(), "send extent", send.size());
+    parts("receive", receive.size(), "block", receive.size() / ranks);
+  }
+  void all_to_all_v(auto const& send,
+                    RankBlocks const& send_blocks,
+                    auto const& receive,
+                    RankBlocks const& receive_blocks) const
+  {
+    buffers(send, receive);
+    blocks("send", send_blocks, send.size());
+    blocks("receive", receive_blocks, receive.size());
+    blocks_apart(receive_blocks);
+  }
+
+  template <class SendT, class ReceiveT>
+  void buffers(SendT const& send, ReceiveT const& receive) const
+  {
+    constexpr std::size_t element = sizeof(typename ReceiveT::value_type);
+    check.not_null("send", send);
+    check.not_null("receive", receive);
+    apart(send.data_handle(),
+          static_cast<std::size_t>(send.size()) * element,
+          receive.data_handle(),
+          static_cast<std::size_t>(receive.size()) * element);
+  }
+
+ private:
   // `whole` has a part of n elements for every rank.
   [[gnu::noinline]] void parts(char const* whole,
                                index_t elements,
@@ -91,18 +132,6 @@ struct CollectiveCheck {
     if (send_bytes > 0 && receive_bytes > 0 && s < r + receive_bytes && r < s + send_bytes) {
       check.fail<AliasError>("receive", "overlapping send", "apart from it");
     }
-  }
-
-  template <class SendT, class ReceiveT>
-  void buffers(SendT const& send, ReceiveT const& receive) const
-  {
-    constexpr std::size_t element = sizeof(typename ReceiveT::value_type);
-    check.not_null("send", send);
-    check.not_null("receive", receive);
-    apart(send.data_handle(),
-          static_cast<std::size_t>(send.size()) * element,
-          receive.data_handle(),
-          static_cast<std::size_t>(receive.size()) * element);
   }
 };
 

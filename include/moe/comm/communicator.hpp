@@ -133,9 +133,7 @@ struct SelfCommunicator {
                     RankBlocks const& receive_blocks) const
   {
     detail::CollectiveCheck const check{{"moe::SelfCommunicator::all_to_all_v"}, 1};
-    check.buffers(send, receive);
-    check.blocks("send", send_blocks, send.size());
-    check.blocks("receive", receive_blocks, receive.size());
+    check.all_to_all_v(send, send_blocks, receive, receive_blocks);
     check.check.equal(
         "receive count", receive_blocks.counts[0], "send count", send_blocks.counts[0]);
     exec.enter(check.check.operation);

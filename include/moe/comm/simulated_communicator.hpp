@@ -112,8 +112,7 @@ class SimulatedCommunicator {
   {
     index_t const n  = send.size();
     auto const check = entered(exec, "moe::SimulatedCommunicator::all_gather");
-    check.buffers(send, receive);
-    check.parts("receive", receive.size(), "send", n);
+    check.all_gather(send, receive);
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     finish_even(bytes<T>(n));
     for (int r = 0; r < size(); ++r) {
@@ -128,8 +127,7 @@ class SimulatedCommunicator {
   {
     index_t const n  = receive.size();
     auto const check = entered(exec, "moe::SimulatedCommunicator::reduce_scatter_sum");
-    check.buffers(send, receive);
-    check.parts("send", send.size(), "receive", n);
+    check.reduce_scatter(send, receive);
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     finish_even(bytes<T>(n));
     exec.copy(receive.data_handle(), send.data_handle() + rank_ * n, bytes<T>(n));
@@ -143,9 +141,7 @@ class SimulatedCommunicator {
   {
     index_t const n  = receive.size() / size();
     auto const check = entered(exec, "moe::SimulatedCommunicator::all_to_all");
-    check.buffers(send, receive);
-    check.check.equal("receive extent", receive.size(), "send extent", send.size());
-    check.parts("receive", receive.size(), "block", n);
+    check.all_to_all(send, receive);
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     finish_even(bytes<T>(n));
     for (int r = 0; r < size(); ++r) {
@@ -161,10 +157,7 @@ class SimulatedCommunicator {
                     RankBlocks const& receive_blocks) const
   {
     auto const check = entered(exec, "moe::SimulatedCommunicator::all_to_all_v");
-    check.buffers(send, receive);
-    check.blocks("send", send_blocks, send.size());
-    check.blocks("receive", receive_blocks, receive.size());
-    check.blocks_apart(receive_blocks);
+    check.all_to_all_v(send, send_blocks, receive, receive_blocks);
     auto const phase =
         detail::collective_phase(exec, detail::bytes_to_others(send_blocks, rank_, sizeof(T)));
     Sent sent;

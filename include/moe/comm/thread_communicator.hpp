@@ -47,8 +47,7 @@ class ThreadCommunicator {
   {
     index_t const n  = send.size();
     auto const check = entered(exec, detail::Collective::all_gather);
-    check.buffers(send, receive);
-    check.parts("receive", receive.size(), "send", n);
+    check.all_gather(send, receive);
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     auto call        = begin(exec, detail::Collective::all_gather, fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(n)), send.data_handle(), bytes<T>(n));
@@ -65,8 +64,7 @@ class ThreadCommunicator {
   {
     index_t const n  = receive.size();
     auto const check = entered(exec, detail::Collective::reduce_scatter_sum);
-    check.buffers(send, receive);
-    check.parts("send", send.size(), "receive", n);
+    check.reduce_scatter(send, receive);
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     auto call = begin(exec, detail::Collective::reduce_scatter_sum, detail::sum_fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(send.size())), send.data_handle(), bytes<T>(send.size()));
@@ -81,9 +79,7 @@ class ThreadCommunicator {
   {
     index_t const n  = receive.size() / size();
     auto const check = entered(exec, detail::Collective::all_to_all);
-    check.buffers(send, receive);
-    check.check.equal("receive extent", receive.size(), "send extent", send.size());
-    check.parts("receive", receive.size(), "block", n);
+    check.all_to_all(send, receive);
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     auto call        = begin(exec, detail::Collective::all_to_all, fingerprint<T>(n));
     exec.copy(call.stage(bytes<T>(send.size())), send.data_handle(), bytes<T>(send.size()));
@@ -101,10 +97,7 @@ class ThreadCommunicator {
                     RankBlocks const& receive_blocks) const
   {
     auto const check = entered(exec, detail::Collective::all_to_all_v);
-    check.buffers(send, receive);
-    check.blocks("send", send_blocks, send.size());
-    check.blocks("receive", receive_blocks, receive.size());
-    check.blocks_apart(receive_blocks);
+    check.all_to_all_v(send, send_blocks, receive, receive_blocks);
     auto const phase =
         detail::collective_phase(exec, detail::bytes_to_others(send_blocks, rank_, sizeof(T)));
     auto call              = begin(exec, detail::Collective::all_to_all_v, fingerprint<T>(0));
@@ -138,8 +131,8 @@ class ThreadCommunicator {
   }
 
   // On Host its memory comes from the world's resource, and goes with the last rank's window. On
-  // Cuda (cuda/thread_window.cuh) it is the driver's, and goes when all ranks have let it go and the
-  // next window of the group is made, or with the group.
+  // Cuda (cuda/thread_window.cuh) it is the driver's, and goes when all ranks have let it go and
+  // the next window of the group is made, or with the group.
   template <class ExecT>
     requires detail::HasThreadWindow<ExecT>
   [[nodiscard]] Window<ExecT> window(ExecT const& exec,

@@ -101,8 +101,7 @@ class WindowCommunicator {
       index_t const n = send.size();
       if (small<T>(n)) {
         auto const check = entered(exec, "moe::WindowCommunicator::all_gather");
-        check.buffers(send, receive);
-        check.parts("receive", receive.size(), "send", n);
+        check.all_gather(send, receive);
         exchange(exec, check, round_of<T>(2, n), send.data_handle(), receive.data_handle(), n, 0);
         return;
       }
@@ -120,9 +119,7 @@ class WindowCommunicator {
       index_t const n = receive.size() / size();
       if (small<T>(n)) {
         auto const check = entered(exec, "moe::WindowCommunicator::all_to_all");
-        check.buffers(send, receive);
-        check.check.equal("receive extent", receive.size(), "send extent", send.size());
-        check.parts("receive", receive.size(), "block", n);
+        check.all_to_all(send, receive);
         exchange(exec, check, round_of<T>(3, n), send.data_handle(), receive.data_handle(), n, n);
         return;
       }

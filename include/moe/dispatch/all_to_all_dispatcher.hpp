@@ -95,7 +95,8 @@ class AllToAllDispatcher {
     typename Transport::template Home<T, ExecT> dx;
   };
 
-  // Where rows travel, their number is known when they arrive: forward makes the rest.
+  // Where rows travel, their number is known when they arrive: forward makes the rest. Lanes are
+  // made here, not in a step, where a peer that shares the GPU may be waiting on it.
   template <class T, class ExecT, class KernelT>
   [[nodiscard]] Saved<T, ExecT, KernelT> make_saved(
       ExecT const& exec,
@@ -103,6 +104,7 @@ class AllToAllDispatcher {
       ExpertLayout<typename KernelT::Sizes> const& sizes,
       index_t rows) const
   {
+    if (!alone()) { detail::Overlap<ExecT>::make_lanes(exec, options_.chunks); }
     return {kernel.template make_saved<T>(exec, sizes, alone() ? rows : 0), {}, {}, {}, 0};
   }
   template <class T, class ExecT, class KernelT>

@@ -127,7 +127,7 @@ template <class ExecT, class CommT>
   x.blocks = RowBlocks(ranks);
   x.chunks.assign(static_cast<std::size_t>(chunks), RowBlocks(ranks));
   auto const chunk_of = [&](index_t experts, index_t e) -> RowBlocks& {
-    return x.chunks[static_cast<std::size_t>(detail::part_with(experts, chunks, e))];
+    return x.chunks[static_cast<std::size_t>(chunk_of_expert(experts, chunks, e))];
   };
   for (std::size_t r = 0; r < ranks; ++r) {
     for (index_t e = 0; e < out[r]; ++e) {

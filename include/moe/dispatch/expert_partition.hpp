@@ -25,6 +25,20 @@ namespace detail {
   return ((i + 1) * parts - 1) / n;
 }
 
+// 1 + 2 + 4 + 4 + ..., n of them.
+[[nodiscard]] MOE_HOST_DEVICE constexpr index_t ramp(index_t n)
+{
+  return n < 3 ? (index_t{1} << n) - 1 : 4 * n - 5;
+}
+[[nodiscard]] MOE_HOST_DEVICE constexpr index_t first_of_chunk(index_t experts_here,
+                                                               index_t chunks,
+                                                               index_t chunk)
+{
+  index_t const half = chunks / 2, all = ramp(half) + ramp(chunks - half);
+  index_t const before = chunk <= half ? ramp(chunk) : all - ramp(chunks - chunk);
+  return (2 * experts_here * before + all) / (2 * all);
+}
+
 }  // namespace detail
 
 // Rank r of P has a block of consecutive experts; blocks differ by one expert at most, and ranks
@@ -34,12 +48,26 @@ namespace detail {
   return detail::part_of(experts, ranks, rank);
 }
 
-// Chunk c of a rank's L experts, by their local numbers.
+// Chunk c of a rank's L experts, by their local numbers. Chunks are to each other as 1 : 2 : 4 : 4
+// ... 4 : 2 : 1 (rounded; some may be empty): nothing hides the first one's way to the experts and
+// the last one's way home, and one that is at most twice the one before travels behind its work.
 [[nodiscard]] MOE_HOST_DEVICE constexpr ExpertRange experts_of_chunk(index_t experts_here,
                                                                      index_t chunks,
                                                                      index_t chunk)
 {
-  return detail::part_of(experts_here, chunks, chunk);
+  index_t const first = detail::first_of_chunk(experts_here, chunks, chunk);
+  return {first, detail::first_of_chunk(experts_here, chunks, chunk + 1) - first};
+}
+// The chunk of a rank's expert e.
+[[nodiscard]] MOE_HOST_DEVICE constexpr index_t chunk_of_expert(index_t experts_here,
+                                                                index_t chunks,
+                                                                index_t e)
+{
+  index_t chunk = 0;
+  while (detail::first_of_chunk(experts_here, chunks, chunk + 1) <= e) {
+    ++chunk;
+  }
+  return chunk;
 }
 
 // The rank of expert e.

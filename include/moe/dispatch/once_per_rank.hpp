@@ -55,7 +55,7 @@ struct PartOfChoiceRow {
     index_t const e     = lower_bound(expert_offsets, slot_of(a) + 1) - 1;
     index_t const rank  = part_with(E, ranks, e);
     auto const there    = detail::part_of(E, ranks, rank);
-    index_t const chunk = part_with(there.count, chunks, e - there.first);
+    index_t const chunk = chunk_of_expert(there.count, chunks, e - there.first);
     return static_cast<Id>(rank * chunks + chunk);
   }
 };

@@ -40,6 +40,10 @@ class Overlap {
     wire_.wait(before);
     packing_.wait(before);
   }
+  static void make_lanes(ExecT const& exec, int chunks)
+  {
+    if (chunks > 1) { (void)exec.lane(1); }
+  }
   Overlap(Overlap const&)            = delete;
   Overlap& operator=(Overlap const&) = delete;
   // What follows on the caller's handle, such as giving memory back, comes after the lanes; also

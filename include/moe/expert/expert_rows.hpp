@@ -52,11 +52,4 @@ struct RowGroups {
   }
 };
 
-// What an expert kernel is handed: rows, and which expert each belongs to.
-template <class T, class ExecT>
-struct ExpertRows {
-  IndexedRows<T, ExecT> in;
-  RowGroups<ExecT> groups;
-};
-
 }  // namespace moe

@@ -109,6 +109,18 @@ void check_memory(Check const& check, [[maybe_unused]] ExecT const& exec, ViewLi
   }
 }
 
+// The outputs and inputs of a call, each in memory that it may have.
+template <class ExecT>
+void check_memory(Check const& check,
+                  ExecT const& exec,
+                  ViewList const& outputs,
+                  ViewList const& inputs)
+{
+  check_aliases(check, outputs, inputs);
+  check_memory(check, exec, outputs);
+  check_memory(check, exec, inputs);
+}
+
 // Every view from `first` on has the extents of its like in `expected` and a pointer.
 inline void check_params(Check const& check,
                          ViewList const& given,
@@ -186,6 +198,18 @@ void check_output(Check const& check, char const* name, ViewT const& y, XT const
   check.equal({name, " rows"}, y.extent(0), "tokens", x.extent(0));
   check.equal({name, " columns"}, y.extent(1), "hidden", x.extent(1));
   check.not_null(name, y);
+}
+
+// (T, K), or empty where nobody asks for it.
+template <class ViewT>
+void check_given_gradient(
+    Check const& check, ViewT const& d_given_weight, index_t tokens, int top_k, bool given)
+{
+  if (d_given_weight.empty()) { return; }
+  check.that(given, "d_given_weight", "given", "empty unless the router is GivenRouting");
+  check.equal("d_given_weight rows", d_given_weight.extent(0), "tokens", tokens);
+  check.equal("d_given_weight columns", d_given_weight.extent(1), "top_k", top_k);
+  check.not_null("d_given_weight", d_given_weight);
 }
 
 // A saved state was made for a shape, and has not been moved from; for A assignments in at most R

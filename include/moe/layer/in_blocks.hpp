@@ -34,47 +34,69 @@ auto for_blocks(index_t tokens, index_t block, Make const& make)
   return all;
 }
 
-// A gate (route/gate.hpp), but that backward_weights takes the gradients of each block.
-template <class GateT>
-struct GateInBlocks {
-  using kind   = gate_kind;
-  using Sizes  = typename GateT::Sizes;
-  using Layout = GateLayout<Sizes>;
+// A gate or a shared expert whose states are those of its blocks.
+template <class PartT, class LayoutT>
+struct PartInBlocks {
+  using Sizes  = typename PartT::Sizes;
+  using Layout = LayoutT;
 
-  GateT gate{};
+  PartT part{};
   index_t block = 1;  // tokens
 
   template <class T, class ExecT>
-  using Params = typename GateT::template Params<T, ExecT>;
+  using Params = typename PartT::template Params<T, ExecT>;
   template <class T, class ExecT>
   struct Saved {
-    std::vector<typename GateT::template Saved<T, ExecT>> blocks;
+    std::vector<typename PartT::template Saved<T, ExecT>> blocks;
   };
   template <class T, class ExecT>
   struct Carry {
-    std::vector<typename GateT::template Carry<T, ExecT>> blocks;
+    std::vector<typename PartT::template Carry<T, ExecT>> blocks;
   };
   template <class T, class ExecT>
   [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec, Layout const& s, index_t tokens) const
   {
     return {for_blocks(
-        tokens, block, [&](index_t n) { return gate.template make_saved<T>(exec, s, n); })};
+        tokens, block, [&](index_t n) { return part.template make_saved<T>(exec, s, n); })};
   }
   template <class T, class ExecT>
   [[nodiscard]] Carry<T, ExecT> make_carry(ExecT const& exec, Layout const& s, index_t tokens) const
   {
     return {for_blocks(
-        tokens, block, [&](index_t n) { return gate.template make_carry<T>(exec, s, n); })};
+        tokens, block, [&](index_t n) { return part.template make_carry<T>(exec, s, n); })};
   }
 
   void check(Check const& check, Layout const& s) const
   {
-    if constexpr (requires { gate.check(check, s); }) {
-      gate.check(check, s);
-    } else if constexpr (requires { gate.check(check); }) {
-      gate.check(check);
+    if constexpr (requires { part.check(check, s); }) {
+      part.check(check, s);
+    } else if constexpr (requires { part.check(check); }) {
+      part.check(check);
     }
   }
+
+ protected:
+  // f(i, of) for every block i of a saved state; of(x) are the block's rows of x.
+  template <class T, class ExecT, class F>
+  void for_each_block(Saved<T, ExecT> const& saved, F const& f) const
+  {
+    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
+      f(i, [&](auto const& x) { return rows_of_block(x, block, static_cast<index_t>(i)); });
+    }
+  }
+};
+
+// A gate (route/gate.hpp), but that backward_weights takes the gradients of each block.
+template <class GateT>
+struct GateInBlocks : PartInBlocks<GateT, GateLayout<typename GateT::Sizes>> {
+  using Base = PartInBlocks<GateT, GateLayout<typename GateT::Sizes>>;
+  using kind = gate_kind;
+  template <class T, class ExecT>
+  using Params = typename Base::template Params<T, ExecT>;
+  template <class T, class ExecT>
+  using Saved = typename Base::template Saved<T, ExecT>;
+  template <class T, class ExecT>
+  using Carry = typename Base::template Carry<T, ExecT>;
 
   template <class ExecT, class T>
   void forward(ExecT const& exec,
@@ -84,15 +106,9 @@ struct GateInBlocks {
                Saved<T, ExecT>& saved,
                View<accumulator_t<T>, 2, ExecT> logits) const
   {
-    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
-      auto const b = static_cast<index_t>(i);
-      gate.forward(exec,
-                   params,
-                   step,
-                   rows_of_block(x, block, b),
-                   saved.blocks[i],
-                   rows_of_block(logits, block, b));
-    }
+    this->for_each_block(saved, [&](std::size_t i, auto const& of) {
+      this->part.forward(exec, params, step, of(x), saved.blocks[i], of(logits));
+    });
   }
   template <class ExecT, class T>
   void backward_data(ExecT const& exec,
@@ -104,17 +120,10 @@ struct GateInBlocks {
                      Carry<T, ExecT>& carry,
                      View<accumulator_t<T>, 2, ExecT> dx) const
   {
-    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
-      auto const b = static_cast<index_t>(i);
-      gate.backward_data(exec,
-                         params,
-                         saved.blocks[i],
-                         step,
-                         rows_of_block(x, block, b),
-                         rows_of_block(d_logits, block, b),
-                         carry.blocks[i],
-                         rows_of_block(dx, block, b));
-    }
+    this->for_each_block(saved, [&](std::size_t i, auto const& of) {
+      this->part.backward_data(
+          exec, params, saved.blocks[i], step, of(x), of(d_logits), carry.blocks[i], of(dx));
+    });
   }
   // grads_of(b) += block b's
   template <class ExecT, class T, class GradsOf>
@@ -127,57 +136,30 @@ struct GateInBlocks {
                         Carry<T, ExecT>& carry,
                         GradsOf const& grads_of) const
   {
-    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
-      auto const b = static_cast<index_t>(i);
-      gate.backward_weights(exec,
-                            params,
-                            saved.blocks[i],
-                            step,
-                            rows_of_block(x, block, b),
-                            rows_of_block(d_logits, block, b),
-                            carry.blocks[i],
-                            grads_of(b));
-    }
+    this->for_each_block(saved, [&](std::size_t i, auto const& of) {
+      this->part.backward_weights(exec,
+                                  params,
+                                  saved.blocks[i],
+                                  step,
+                                  of(x),
+                                  of(d_logits),
+                                  carry.blocks[i],
+                                  grads_of(static_cast<index_t>(i)));
+    });
   }
 };
 
 // A shared expert (expert/shared_expert.hpp), likewise.
 template <class SharedT>
-struct SharedInBlocks {
-  using kind   = shared_kind;
-  using Sizes  = typename SharedT::Sizes;
-  using Layout = ExpertLayout<Sizes>;
-
-  SharedT shared{};
-  index_t block = 1;  // tokens
-
+struct SharedInBlocks : PartInBlocks<SharedT, ExpertLayout<typename SharedT::Sizes>> {
+  using Base = PartInBlocks<SharedT, ExpertLayout<typename SharedT::Sizes>>;
+  using kind = shared_kind;
   template <class T, class ExecT>
-  using Params = typename SharedT::template Params<T, ExecT>;
+  using Params = typename Base::template Params<T, ExecT>;
   template <class T, class ExecT>
-  struct Saved {
-    std::vector<typename SharedT::template Saved<T, ExecT>> blocks;
-  };
+  using Saved = typename Base::template Saved<T, ExecT>;
   template <class T, class ExecT>
-  struct Carry {
-    std::vector<typename SharedT::template Carry<T, ExecT>> blocks;
-  };
-  template <class T, class ExecT>
-  [[nodiscard]] Saved<T, ExecT> make_saved(ExecT const& exec, Layout const& s, index_t tokens) const
-  {
-    return {for_blocks(
-        tokens, block, [&](index_t n) { return shared.template make_saved<T>(exec, s, n); })};
-  }
-  template <class T, class ExecT>
-  [[nodiscard]] Carry<T, ExecT> make_carry(ExecT const& exec, Layout const& s, index_t tokens) const
-  {
-    return {for_blocks(
-        tokens, block, [&](index_t n) { return shared.template make_carry<T>(exec, s, n); })};
-  }
-
-  void check(Check const& check, Layout const& s) const
-  {
-    if constexpr (requires { shared.check(check, s); }) { shared.check(check, s); }
-  }
+  using Carry = typename Base::template Carry<T, ExecT>;
 
   template <class ExecT, class T>
   void forward(ExecT const& exec,
@@ -186,14 +168,9 @@ struct SharedInBlocks {
                Saved<T, ExecT>& saved,
                View<accumulator_t<T>, 2, ExecT> addend) const
   {
-    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
-      auto const b = static_cast<index_t>(i);
-      shared.forward(exec,
-                     params,
-                     rows_of_block(x, block, b),
-                     saved.blocks[i],
-                     rows_of_block(addend, block, b));
-    }
+    this->for_each_block(saved, [&](std::size_t i, auto const& of) {
+      this->part.forward(exec, params, of(x), saved.blocks[i], of(addend));
+    });
   }
   template <class ExecT, class T>
   void backward_data(ExecT const& exec,
@@ -204,16 +181,10 @@ struct SharedInBlocks {
                      Carry<T, ExecT>& carry,
                      View<accumulator_t<T>, 2, ExecT> dx) const
   {
-    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
-      auto const b = static_cast<index_t>(i);
-      shared.backward_data(exec,
-                           params,
-                           saved.blocks[i],
-                           rows_of_block(x, block, b),
-                           rows_of_block(dy, block, b),
-                           carry.blocks[i],
-                           rows_of_block(dx, block, b));
-    }
+    this->for_each_block(saved, [&](std::size_t i, auto const& of) {
+      this->part.backward_data(
+          exec, params, saved.blocks[i], of(x), of(dy), carry.blocks[i], of(dx));
+    });
   }
   // grads_of(b) += block b's
   template <class ExecT, class T, class GradsOf>
@@ -224,15 +195,10 @@ struct SharedInBlocks {
                         Carry<T, ExecT>& carry,
                         GradsOf const& grads_of) const
   {
-    for (std::size_t i = 0; i < saved.blocks.size(); ++i) {
-      auto const b = static_cast<index_t>(i);
-      shared.backward_weights(exec,
-                              saved.blocks[i],
-                              rows_of_block(x, block, b),
-                              rows_of_block(dy, block, b),
-                              carry.blocks[i],
-                              grads_of(b));
-    }
+    this->for_each_block(saved, [&](std::size_t i, auto const& of) {
+      this->part.backward_weights(
+          exec, saved.blocks[i], of(x), of(dy), carry.blocks[i], grads_of(static_cast<index_t>(i)));
+    });
   }
 };
 
@@ -251,13 +217,13 @@ struct BesideExpertsOf<ReproducibleReduction, GateT, SharedT> {
   using Shared = std::conditional_t<has_shared, SharedInBlocks<SharedT>, NoSharedExpert>;
   static constexpr Gate gate(GateT const& g, ReproducibleReduction const& r)
   {
-    return {g, r.block};
+    return {{g, r.block}};
   }
   static constexpr Shared shared([[maybe_unused]] SharedT const& s,
                                  [[maybe_unused]] ReproducibleReduction const& r)
   {
     if constexpr (has_shared) {
-      return {s, r.block};
+      return {{s, r.block}};
     } else {
       return {};
     }

@@ -82,9 +82,7 @@ class LayerPolicies
     detail::check_output(check, "y", y, in.x);
     detail::ViewList outputs;
     outputs.add("", "y", y);
-    detail::check_aliases(check, outputs, inputs);
-    detail::check_memory(check, exec, outputs);
-    detail::check_memory(check, exec, inputs);
+    detail::check_memory(check, exec, outputs, inputs);
   }
 
   template <class ExecT, class T, class G>
@@ -109,16 +107,9 @@ class LayerPolicies
         saved.filled, "saved", "not filled", "filled by forward before backward");
     detail::check_output(check, "dy", dy, in.x);
     detail::check_output(check, "dx", dx, in.x);
-    if (!d_given_weight.empty()) {
-      check.that(given, "d_given_weight", "given", "empty unless the router is GivenRouting");
-      check.equal("d_given_weight rows", d_given_weight.extent(0), "tokens", in.x.extent(0));
-      check.equal("d_given_weight columns", d_given_weight.extent(1), "top_k", top_k);
-      check.not_null("d_given_weight", d_given_weight);
-    }
+    detail::check_given_gradient(check, d_given_weight, in.x.extent(0), top_k, given);
     inputs.add("", "dy", dy);
-    detail::check_aliases(check, outputs, inputs);
-    detail::check_memory(check, exec, outputs);
-    detail::check_memory(check, exec, inputs);
+    detail::check_memory(check, exec, outputs, inputs);
   }
 
   template <class Visit>
@@ -240,13 +231,6 @@ class LayerPolicies
     index_t const tokens = in.x.extent(0);
     check_batch(check, sizes, tokens, in.sequences);
     detail::check_input(check, in, sizes, top_k, given);
-    if constexpr (requires { typename RouterT::bias_space; }) {
-      bool const here = std::same_as<typename RouterT::bias_space, ExecT>;
-      check.that(here || router_.bias.extent(0) == 0,
-                 "bias",
-                 "memory of another space",
-                 "memory of the space that the layer runs in");
-    }
     detail::ViewList inputs;
     inputs.add("", "x", in.x);
     inputs.add("", "mask", in.mask);
@@ -254,9 +238,12 @@ class LayerPolicies
     inputs.add("", "given_expert", in.given_expert);
     inputs.add("", "given_weight", in.given_weight);
     if constexpr (requires { typename RouterT::bias_space; }) {
-      if constexpr (std::same_as<typename RouterT::bias_space, ExecT>) {
-        inputs.add("", "bias", router_.bias);
-      }
+      constexpr bool here = std::same_as<typename RouterT::bias_space, ExecT>;
+      check.that(here || router_.bias.extent(0) == 0,
+                 "bias",
+                 "memory of another space",
+                 "memory of the space that the layer runs in");
+      if constexpr (here) { inputs.add("", "bias", router_.bias); }
     }
     int const first = inputs.size();
     inputs.add_params("", params);
@@ -275,12 +262,10 @@ class LayerPolicies
   // The experts that are here are this rank's part of all.
   void check_split(Check const& check, Sizes const& sizes) const
   {
-    auto const of = [](Sizes const& s) {
-      return s.local_experts >= 0 ? s.local_experts : s.experts;
-    };
     Sizes all         = sizes;
     all.local_experts = -1;
-    check.equal("experts of this rank", of(sizes), "its part of all", of(here(all)));
+    check.equal(
+        "experts of this rank", sizes.experts_here(), "its part of all", here(all).experts_here());
   }
   // Sizes and policies against one another.
   void check_policies(Check const& check, Sizes const& sizes) const

@@ -10,7 +10,8 @@
 namespace moe {
 
 // What changes from step to step. It lives in the space's memory and the caller updates it there,
-// so that a captured graph sees the new values.
+// so that a captured graph sees the new values, and no entry can refuse one: a loss scale that
+// is not finite shows in what the losses' gradients reach.
 struct StepState {
   std::uint64_t step = 0;  // which numbers a noisy router draws
   std::uint64_t seed = 0;

@@ -13,6 +13,7 @@
 #include <moe/comm/cuda/thread_stages.cuh>
 #include <moe/comm/cuda/window.cuh>
 #include <moe/comm/thread_communicator.hpp>
+#include <moe/exec/cuda/peer_access.cuh>
 
 namespace moe::detail {
 
@@ -174,20 +175,11 @@ class ThreadWindow<Cuda> final : public CudaWindow {
 
   static void enable_access(Cuda const& exec, Check const& check, int device, int peer)
   {
-    if (device == exec.device()) { return; }
-    int can = 0;
-    MOE_CUDA_TRY(cudaDeviceCanAccessPeer(&can, exec.device(), device));
-    if (can == 0) {
+    if (!enable_peer_access(device)) {
       check.fail<StateError>(
           joined({"access to the memory of rank ", text_of(peer)}),
           joined({"none of device ", text_of(exec.device()), " to device ", text_of(device)}),
           "there (NVLink, or PCIe without isolation)");
-    }
-    cudaError_t const result = cudaDeviceEnablePeerAccess(device, 0);
-    if (result == cudaErrorPeerAccessAlreadyEnabled) {
-      (void)cudaGetLastError();
-    } else {
-      MOE_CUDA_TRY(result);
     }
   }
 

@@ -17,11 +17,49 @@ __device__ Vector<T, N> load_neighbours(T const* from)
   return *reinterpret_cast<Vector<T, N> const*>(from);
 }
 
+// use(d, load(d)) for every N-th column d < D of a row, neighbouring lanes taking neighbouring
+// ones.
+template <int N, Team G, class Load, class Use>
+__device__ void for_each_vector(G team, index_t D, Load const& load, Use const& use)
+{
+  for (index_t begin = team.lane() * N; begin < D; begin += wire_unroll * team.size() * N) {
+    decltype(load(begin)) v[wire_unroll];
+#pragma unroll
+    for (int u = 0; u < wire_unroll; ++u) {
+      index_t const d = begin + u * team.size() * N;
+      if (d < D) { v[u] = load(d); }
+    }
+#pragma unroll
+    for (int u = 0; u < wire_unroll; ++u) {
+      index_t const d = begin + u * team.size() * N;
+      if (d < D) { use(d, v[u]); }
+    }
+  }
+}
+
 // ---- CastWire
+
+// to (D) = from (D)
+template <class To, class From, Team G>
+__device__ void cast_row(G team, From const* from, index_t D, To* to)
+{
+  constexpr int N = 16 / static_cast<int>(sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From));
+  for_each_vector<N>(
+      team,
+      D,
+      [=](index_t d) { return load_neighbours<N>(from + d); },
+      [=](index_t d, Vector<From, N> const& v) {
+        Vector<To, N> w;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          w[i] = FloatWire::cast<To>(v[i]);
+        }
+        *reinterpret_cast<Vector<To, N>*>(to + d) = w;
+      });
+}
 
 template <class E, class T>
 struct EncodeCastVectorsRow {
-  static constexpr int N = 16 / static_cast<int>(sizeof(E) > sizeof(T) ? sizeof(E) : sizeof(T));
   EncodeRow<CastWire<E>, T, Cuda> row;
 
   template <Team G>
@@ -31,59 +69,21 @@ struct EncodeCastVectorsRow {
     T const* const source   = row.from.row(r);
     std::byte* const target = row.to.data_handle() + r * row.to.extent(1);
     if (source == nullptr) { return zero_bytes(team, target, 0, row.to.extent(1)); }
-    E* const out = reinterpret_cast<E*>(target);
-    for (index_t begin = team.lane() * N; begin < D; begin += wire_unroll * team.size() * N) {
-      Vector<T, N> v[wire_unroll];
-#pragma unroll
-      for (int u = 0; u < wire_unroll; ++u) {
-        index_t const d = begin + u * team.size() * N;
-        if (d < D) { v[u] = load_neighbours<N>(source + d); }
-      }
-#pragma unroll
-      for (int u = 0; u < wire_unroll; ++u) {
-        index_t const d = begin + u * team.size() * N;
-        Vector<E, N> w;
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          w[i] = CastWire<E>::template cast<E>(v[u][i]);
-        }
-        if (d < D) { *reinterpret_cast<Vector<E, N>*>(out + d) = w; }
-      }
-    }
+    cast_row(team, source, D, reinterpret_cast<E*>(target));
     zero_bytes(team, target, D * index_t{sizeof(E)}, row.to.extent(1));
   }
 };
 
 template <class E, class T>
 struct DecodeCastVectorsRow {
-  static constexpr int N = EncodeCastVectorsRow<E, T>::N;
   DecodeRow<CastWire<E>, T, Cuda> row;
 
   template <Team G>
   __device__ void operator()(G team, index_t r) const
   {
-    index_t const D = row.to.extent(1);
-    E const* const source =
-        reinterpret_cast<E const*>(row.from.data_handle() + r * row.from.extent(1));
-    T* const target = row.to.data_handle() + r * D;
-    for (index_t begin = team.lane() * N; begin < D; begin += wire_unroll * team.size() * N) {
-      Vector<E, N> v[wire_unroll];
-#pragma unroll
-      for (int u = 0; u < wire_unroll; ++u) {
-        index_t const d = begin + u * team.size() * N;
-        if (d < D) { v[u] = load_neighbours<N>(source + d); }
-      }
-#pragma unroll
-      for (int u = 0; u < wire_unroll; ++u) {
-        index_t const d = begin + u * team.size() * N;
-        Vector<T, N> w;
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          w[i] = CastWire<E>::template cast<T>(v[u][i]);
-        }
-        if (d < D) { *reinterpret_cast<Vector<T, N>*>(target + d) = w; }
-      }
-    }
+    std::byte const* const source = row.from.data_handle() + r * row.from.extent(1);
+    index_t const D               = row.to.extent(1);
+    cast_row(team, reinterpret_cast<E const*>(source), D, row.to.data_handle() + r * D);
   }
 };
 
@@ -207,36 +207,31 @@ struct DecodeFloat8VectorsRow {
   template <Team G>
   __device__ void operator()(G team, index_t r) const
   {
-    using Codes                   = Vector<std::uint32_t, N / 4>;
+    struct Scaled {
+      Vector<std::uint32_t, N / 4> codes;
+      float scale;
+    };
     index_t const D               = row.to.extent(1);
     std::byte const* const source = row.from.data_handle() + r * row.from.extent(1);
     float const* const scales = reinterpret_cast<float const*>(source + Float8Wire::scales_at(D));
     T* const target           = row.to.data_handle() + r * D;
-    for (index_t begin = team.lane() * N; begin < D; begin += wire_unroll * team.size() * N) {
-      Codes codes[wire_unroll];
-      float scale[wire_unroll];
+    for_each_vector<N>(
+        team,
+        D,
+        [=](index_t d) {
+          return Scaled{*reinterpret_cast<Vector<std::uint32_t, N / 4> const*>(source + d),
+                        scales[d / Float8Wire::block]};
+        },
+        [=](index_t d, Scaled const& v) {
+          Vector16<T> out;
 #pragma unroll
-      for (int u = 0; u < wire_unroll; ++u) {
-        index_t const d = begin + u * team.size() * N;
-        if (d < D) {
-          codes[u] = *reinterpret_cast<Codes const*>(source + d);
-          scale[u] = scales[d / Float8Wire::block];
-        }
-      }
-#pragma unroll
-      for (int u = 0; u < wire_unroll; ++u) {
-        index_t const d = begin + u * team.size() * N;
-        if (d >= D) { break; }
-        Vector16<T> out;
-#pragma unroll
-        for (int i = 0; i < N; i += 2) {
-          float2 const pair = float8_values(codes[u][i / 4] >> (i % 4 * 8));
-          out[i]            = static_cast<T>(pair.x * scale[u]);
-          out[i + 1]        = static_cast<T>(pair.y * scale[u]);
-        }
-        store_16(target + d, out);
-      }
-    }
+          for (int i = 0; i < N; i += 2) {
+            float2 const pair = float8_values(v.codes[i / 4] >> (i % 4 * 8));
+            out[i]            = static_cast<T>(pair.x * v.scale);
+            out[i + 1]        = static_cast<T>(pair.y * v.scale);
+          }
+          store_16(target + d, out);
+        });
   }
 };
 
@@ -252,49 +247,46 @@ template <class T>
 inline constexpr bool has_wire_vectors = sizeof(T) <= 4;  // not double, which no kernel here has
 
 template <class E, class T>
-MOE_HIDDEN void encode_each_row(Cuda const& exec,
-                                index_t rows,
-                                EncodeRow<CastWire<E>, T, Cuda> const& row)
+EncodeCastVectorsRow<E, T> in_vectors(EncodeRow<CastWire<E>, T, Cuda> const& row)
 {
-  if constexpr (has_wire_vectors<T>) {
-    if (rows_aligned_16(row.from.base) && wire_aligned(row.to)) {
-      return exec.for_each_row(rows, EncodeCastVectorsRow<E, T>{row});
-    }
-  }
-  exec.for_each_row(rows, row);
+  return {row};
 }
 template <class E, class T>
-MOE_HIDDEN void decode_each_row(Cuda const& exec,
-                                index_t rows,
-                                DecodeRow<CastWire<E>, T, Cuda> const& row)
+DecodeCastVectorsRow<E, T> in_vectors(DecodeRow<CastWire<E>, T, Cuda> const& row)
 {
-  if constexpr (has_wire_vectors<T>) {
-    if (rows_aligned_16(row.to) && wire_aligned(row.from)) {
-      return exec.for_each_row(rows, DecodeCastVectorsRow<E, T>{row});
-    }
-  }
-  exec.for_each_row(rows, row);
+  return {row};
 }
 template <class T>
+EncodeFloat8VectorsRow<T> in_vectors(EncodeRow<Float8Wire, T, Cuda> const& row)
+{
+  return {row};
+}
+template <class T>
+DecodeFloat8VectorsRow<T> in_vectors(DecodeRow<Float8Wire, T, Cuda> const& row)
+{
+  return {row};
+}
+
+template <class WireT, class T>
 MOE_HIDDEN void encode_each_row(Cuda const& exec,
                                 index_t rows,
-                                EncodeRow<Float8Wire, T, Cuda> const& row)
+                                EncodeRow<WireT, T, Cuda> const& row)
 {
-  if constexpr (has_wire_vectors<T>) {
+  if constexpr (has_wire_vectors<T> && requires { in_vectors(row); }) {
     if (rows_aligned_16(row.from.base) && wire_aligned(row.to)) {
-      return exec.for_each_row(rows, EncodeFloat8VectorsRow<T>{row});
+      return exec.for_each_row(rows, in_vectors(row));
     }
   }
   exec.for_each_row(rows, row);
 }
-template <class T>
+template <class WireT, class T>
 MOE_HIDDEN void decode_each_row(Cuda const& exec,
                                 index_t rows,
-                                DecodeRow<Float8Wire, T, Cuda> const& row)
+                                DecodeRow<WireT, T, Cuda> const& row)
 {
-  if constexpr (has_wire_vectors<T>) {
+  if constexpr (has_wire_vectors<T> && requires { in_vectors(row); }) {
     if (rows_aligned_16(row.to) && wire_aligned(row.from)) {
-      return exec.for_each_row(rows, DecodeFloat8VectorsRow<T>{row});
+      return exec.for_each_row(rows, in_vectors(row));
     }
   }
   exec.for_each_row(rows, row);

@@ -10,6 +10,7 @@
 #include <moe/exec/cuda/expert_blas.cuh>
 #include <moe/exec/cuda/grouped_mma.cuh>
 #include <moe/exec/cuda/grouped_plain.cuh>
+#include <moe/exec/cuda/hopper/grouped_rows.cuh>
 
 namespace moe {
 namespace detail {
@@ -64,10 +65,20 @@ inline index_t tiles_of(index_t n, int tile)
   return (n + tile - 1) / tile;
 }
 
+// The kernel whose warps all copy, multiply and store.
+struct UniformWarps {};
+// What multiplies rows on sm_90a where nobody says: UniformWarps, or the tuning of the
+// warp-specialised kernel. They have the same bits.
+using DefaultRowsKernel = UniformWarps;
+
 }  // namespace detail
 
 // {} is no bias.
-template <class A, class W, class C, class Bias = std::remove_const_t<W> const>
+template <class KernelT = detail::DefaultRowsKernel,
+          class A,
+          class W,
+          class C,
+          class Bias = std::remove_const_t<W> const>
 void grouped_gemm_rows(Cuda const& exec,
                        RowGroups<Cuda> const& groups,
                        IndexedRows<A, Cuda> a,
@@ -105,6 +116,12 @@ void grouped_gemm_rows(Cuda const& exec,
     if (k > 0 && detail::aligned_16(p.a.base, k) && detail::aligned_16(p.b.base, p.b.stride) &&
         detail::aligned_16(p.c, n) && detail::aligned_16(p.bias, n) &&
         detail::within_64_gib(a.base)) {
+      if constexpr (!std::is_same_v<KernelT, detail::UniformWarps> && std::is_same_v<A, C>) {
+        if (detail::hopper_grouped_rows<KernelT>(
+                exec, p, a.base.extent(0), tw, w.extent(0), name)) {
+          return;
+        }
+      }
       auto const order  = order_of(detail::tile_rows, detail::tile_columns);
       auto const kernel = tw == Transpose::yes
                               ? &detail::grouped_rows_mma_kernel<A, C, detail::Major::k>

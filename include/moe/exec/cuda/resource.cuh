@@ -17,6 +17,9 @@ class CudaResource {
   [[nodiscard]] virtual void* allocate(std::size_t bytes, cudaStream_t stream)      = 0;
   virtual void deallocate(void* p, std::size_t bytes, cudaStream_t stream) noexcept = 0;
   [[nodiscard]] virtual bool capturable() const noexcept                            = 0;
+  // From now on `device`, which the hardware lets at this memory, may use it. What cudaMalloc gave
+  // needs nothing here.
+  virtual void let_in(int /*device*/) {}
 };
 
 // CUDA's stream-ordered pool, which keeps what is returned: a training loop in its steady state
@@ -48,6 +51,14 @@ class CudaPool final : public CudaResource {
     (void)cudaFreeAsync(p, stream);
   }
   [[nodiscard]] bool capturable() const noexcept override { return true; }
+  void let_in(int device) override
+  {
+    cudaMemAccessDesc access{};
+    access.location.type = cudaMemLocationTypeDevice;
+    access.location.id   = device;
+    access.flags         = cudaMemAccessFlagsProtReadWrite;
+    MOE_CUDA_TRY(cudaMemPoolSetAccess(pool_, &access, 1));
+  }
 
  private:
   cudaMemPool_t pool_ = nullptr;

@@ -1,0 +1,134 @@
+#pragma once
+// The copying warpgroup of a rows product: tiles of w by tensor maps, rows of a likewise or,
+// through their index, by copies of 16 bytes.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <moe/exec/cuda/hopper/instructions.cuh>
+#include <moe/exec/cuda/hopper/rows_product.cuh>
+#include <moe/exec/cuda/mma.cuh>
+
+namespace moe::detail {
+
+// Rows of a that an index names, to the A part of a stage; each thread copies one piece of 16 bytes
+// of eight rows. Rows that are not there, or that are zeros, and k's past the end become zeros.
+template <class T>
+class GatheredCopies {
+ public:
+  __device__ explicit GatheredCopies(int thread) : piece_{thread % 8}, first_row_{thread / 8} {}
+
+  __device__ __forceinline__ void start(StoredRows<T> const& rows, GroupedTile const& tile, int k)
+  {
+    from_   = reinterpret_cast<Piece const*>(rows.base) + piece_;
+    k_left_ = k - piece_ * 8;
+#pragma unroll
+    for (int i = 0; i < pieces; ++i) {
+      Id const r         = tile.m0 + first_row_ + i * row_step;
+      T const* const row = r < tile.m1 ? rows.row(r) : nullptr;
+      row_[i] = row == nullptr ? zeros : static_cast<std::uint32_t>((row - rows.base) / 8);
+    }
+  }
+  // The next 64 k's.
+  __device__ __forceinline__ void copy(std::uint32_t a_tile)
+  {
+    std::uint32_t const live = k_left_ > 0 ? zeros : 0;
+    std::uint32_t const to   = a_tile + ATile::offset(first_row_, piece_);
+#pragma unroll
+    for (int i = 0; i < pieces; ++i) {
+      copy_async_16(to + i * row_step * ATile::row_bytes, from_ + row_[i], row_[i] < live);
+    }
+    from_ += ATile::row_pieces;
+    k_left_ -= HopperTile::depth;
+  }
+
+ private:
+  using ATile = SharedTile<Major::k, HopperTile::rows, HopperTile::depth>;
+  struct Piece {
+    T items[8];
+  };
+  static constexpr std::uint32_t zeros = ~0u;
+  static constexpr int row_step        = HopperTile::copying / ATile::row_pieces;
+  static constexpr int pieces          = HopperTile::rows / row_step;  // of a thread
+  static_assert(row_step % 8 == 0, "so that all of a thread's pieces are exchanged alike");
+
+  int piece_, first_row_;
+  Piece const* from_ = nullptr;  // this thread's piece of the next step, in row 0
+  std::uint32_t row_[pieces];    // in pieces from row 0, or zeros: 32 bits reach 64 GiB
+  int k_left_ = 0;
+};
+
+// By one thread: all of w's part of a step, and a's where its rows lie side by side. Boxes past the
+// matrices' ends are zeros.
+template <class T, Major MajorB, class Tuning>
+__device__ __forceinline__ void copy_boxes(RowsProduct<T> const& args,
+                                           HopperMemory<Tuning>& memory,
+                                           int stage,
+                                           GroupedTile const& tile,
+                                           int k0,
+                                           bool gathered)
+{
+  std::uint64_t* const full = &memory.ring.full[stage];
+  int const rows            = tile.m1 - tile.m0;
+  int const a_boxes         = gathered ? 0 : rows > 64 ? 2 : 1;
+  memory.ring.fill(stage, HopperTile::b_bytes + a_boxes * (HopperTile::a_bytes / 2));
+  if constexpr (MajorB == Major::k) {
+    load_box<3>(args.w_map, {k0, tile.n0, tile.expert}, memory.b(stage), full);
+  } else {
+#pragma unroll
+    for (int n = 0; n < HopperTile::columns; n += 64) {
+      load_box<3>(args.w_map,
+                  {tile.n0 + n, k0, tile.expert},
+                  memory.b(stage) + n / 64 * (HopperTile::depth * 128),
+                  full);
+    }
+  }
+  for (int box = 0; box < a_boxes; ++box) {
+    load_box<2>(args.a_map,
+                {k0, tile.m0 + box * 64},
+                memory.a(stage) + box * (HopperTile::a_bytes / 2),
+                full);
+  }
+}
+
+template <class T, Major MajorB, class Tuning>
+__device__ __forceinline__ void copy_row_tiles(RowsProduct<T> const& args,
+                                               HopperMemory<Tuning>& memory,
+                                               int thread)
+{
+  bool const gathered = args.p.a.index != nullptr;
+  if (!gathered && thread >= 32) { return; }  // one warp, for the walk; one thread of it copies
+  int const k = static_cast<int>(args.p.k);
+  RowTileWalk walk(args.p.groups, args.order);
+  GatheredCopies<T> gather(thread);
+  RingPlace at;
+  auto const arrive = [&] {
+    if (gathered) { arrive_after_copies(&memory.ring.full[at.stage]); }
+    at.step<Tuning::stages>();
+  };
+  while (true) {
+    auto const tile = walk.next();
+    if (tile.expert < 0) { break; }
+    if (gathered) { gather.start(args.p.a, tile, k); }
+    for (int k0 = 0; k0 < k; k0 += HopperTile::depth) {
+      memory.ring.wait_empty(at);
+      if (thread == 0) {
+        if (k0 == 0) { memory.tile[at.stage] = tile; }
+        copy_boxes<T, MajorB>(args, memory, at.stage, tile, k0, gathered);
+      }
+      if (gathered) { gather.copy(shared_address(memory.a(at.stage))); }
+      arrive();
+    }
+    __syncwarp();
+  }
+  memory.ring.wait_empty(at);
+  if (thread == 0) {
+    memory.tile[at.stage].expert = -1;
+    memory.ring.fill(at.stage, 0);
+  }
+  arrive();
+  if (gathered) {
+    commit_copies();
+    wait_copies<0>();  // none may be on its way when the thread ends
+  }
+}
+
+}  // namespace moe::detail

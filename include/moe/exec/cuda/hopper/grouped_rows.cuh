@@ -1,0 +1,93 @@
+#pragma once
+// The rows product on sm_90a by warps of two kinds: one warpgroup copies operands through a ring of
+// stages in shared memory, two multiply them; a tile's results are stored while the next tile's
+// operands arrive.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <algorithm>
+
+#include <moe/exec/cuda/hopper/copy_rows.cuh>
+#include <moe/exec/cuda/hopper/multiply_rows.cuh>
+#include <moe/exec/gemm.hpp>
+
+namespace moe::detail {
+
+// Code of other architectures is empty, and says so by its bound on threads, which a launch that
+// went there would break.
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr int hopper_threads = HopperTile::threads;
+#else
+inline constexpr int hopper_threads = 32;
+#endif
+
+template <class T, Major MajorB, class Tuning>
+__global__ void __launch_bounds__(hopper_threads, 1)
+    hopper_rows_kernel(__grid_constant__ RowsProduct<T> const args)
+{
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Tile = HopperTile;
+  extern __shared__ __align__(1024) unsigned char hopper_shared[];
+  auto& memory = *reinterpret_cast<HopperMemory<Tuning>*>(hopper_shared);
+  // The same in all lanes, which the compiler is made to see.
+  int const warpgroup = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 128, 0);
+  if (threadIdx.x == 0) {
+    // One thread says how many bytes it has asked for; each of those that gather arrives itself.
+    memory.ring.init(args.p.a.index != nullptr ? 1 + Tile::copying : 1, Tile::multiplying / 32);
+  }
+  __syncthreads();
+  if (warpgroup == 2) {
+    give_registers_back<Tile::copy_registers>();
+    copy_row_tiles<T, MajorB>(args, memory, static_cast<int>(threadIdx.x) - Tile::multiplying);
+  } else {
+    take_registers<Tile::multiply_registers>();
+    multiply_row_tiles<T, MajorB>(args, memory, warpgroup);
+  }
+#endif
+}
+
+// Whether this program has the kernel's code for the current device's architecture.
+template <class Kernel>
+MOE_HIDDEN bool has_hopper_code(Kernel kernel)
+{
+  cudaFuncAttributes attributes{};
+  MOE_CUDA_TRY(cudaFuncGetAttributes(&attributes, kernel));
+  return attributes.maxThreadsPerBlock >= HopperTile::threads;
+}
+
+// Starts the product and says so, or leaves it to another kernel: on another architecture, and for
+// extents that this one does not take. p's strides and bases are known to be multiples of 16 bytes.
+template <class Tuning, class T>
+MOE_HIDDEN bool hopper_grouped_rows(Cuda const& exec,
+                                    GroupedProduct<T, T, T> const& p,
+                                    index_t base_rows,
+                                    Transpose tw,
+                                    index_t experts,
+                                    char const* name)
+{
+  bool const k_major = tw == Transpose::yes;
+  auto const kernel  = k_major ? &hopper_rows_kernel<T, Major::k, Tuning>
+                               : &hopper_rows_kernel<T, Major::lanes, Tuning>;
+  if (!exec.hopper() || base_rows == 0 || p.groups.rows > ragged_span || !has_hopper_code(kernel)) {
+    return false;
+  }
+  TileOrder const order(row_tiles_bound(p.groups, HopperTile::rows),
+                        (p.n + HopperTile::columns - 1) / HopperTile::columns);
+  RowsProduct<T> args{{}, {}, {}, p, order};
+  if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, base_rows, p.k, 64); }
+  args.w_map          = k_major ? matrices_map(p.b.base, experts, p.n, p.k, HopperTile::columns)
+                                : matrices_map(p.b.base, experts, p.k, p.n, HopperTile::depth);
+  args.c_map          = ragged_rows_map(p.c, p.n, 64);
+  constexpr int bytes = hopper_shared_bytes<Tuning>;
+  cuda_try(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+  launch(kernel,
+         name,
+         dim3(static_cast<unsigned>(
+             std::min(index_t{order.tiles()}, index_t{exec.multiprocessors()}))),
+         dim3(HopperTile::threads),
+         static_cast<std::size_t>(bytes),
+         exec.stream(),
+         args);
+  return true;
+}
+
+}  // namespace moe::detail

@@ -1,0 +1,151 @@
+#pragma once
+// The two multiplying warpgroups of a rows product. A result is one chain over ascending k, as in
+// the other kernels: the same bits.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <moe/exec/cuda/hopper/instructions.cuh>
+#include <moe/exec/cuda/hopper/rows_product.cuh>
+#include <moe/exec/cuda/hopper/store_tile.cuh>
+#include <moe/exec/cuda/wgmma.cuh>
+
+namespace moe::detail {
+
+// Multiplies stage after stage into 64 x 256 results. A stage is released when the products of the
+// next one have been started, so that the tensor cores are never without work.
+template <class T, Major MajorB, class Tuning>
+class StageProducts {
+  using ATile = SharedTile<Major::k, HopperTile::rows, HopperTile::depth>;
+  using BTile = SharedTile<MajorB, HopperTile::columns, HopperTile::depth>;
+
+ public:
+  __device__ StageProducts(HopperMemory<Tuning>& memory, int warpgroup, bool gathered)
+      : memory_{memory},
+        a_tile_{ATile::descriptor(shared_address(memory.a(0)), warpgroup * 64)},
+        b_tile_{BTile::descriptor(shared_address(memory.b(0)), 0)},
+        warpgroup_{warpgroup},
+        gathered_{gathered}
+  {
+  }
+  // The second warpgroup waits here until the first is ahead.
+  __device__ __forceinline__ void begin()
+  {
+    if (Tuning::lead > 0 && warpgroup_ == 1) {
+      barrier_wait(lead_barrier, HopperTile::multiplying);
+    }
+  }
+  // The first warpgroup, when it is done, if it never came that far.
+  __device__ __forceinline__ void end()
+  {
+    if (Tuning::lead > 0 && warpgroup_ == 0 && lead_left_ > 0) {
+      barrier_arrive(lead_barrier, HopperTile::multiplying);
+    }
+  }
+
+  __device__ __forceinline__ GroupedTile next_tile()  // when its first step is here
+  {
+    memory_.ring.wait_full(at_);
+    return memory_.tile[at_.stage];
+  }
+
+  // Starts the products of all steps; finish() waits for the last ones.
+  __device__ __forceinline__ void multiply(int steps, float (&acc)[128])
+  {
+    for (int step = 0; step < steps; ++step) {
+      memory_.ring.wait_full(at_);
+      // Copies of 16 bytes are the threads' own writes, of which the tensor cores must be told.
+      if (gathered_) { fence_shared_for_tensor_cores(); }
+      wgmma_fence();
+      std::uint32_t const at =
+          static_cast<std::uint32_t>(at_.stage) * (HopperTile::stage_bytes / 16);
+#pragma unroll
+      for (int i = 0; i < HopperTile::depth / 16; ++i) {
+        wgmma_64x256x16<T, false, MajorB == Major::lanes>(
+            acc,
+            a_tile_ + at + static_cast<std::uint32_t>(i * ATile::k_bytes / 16),
+            b_tile_ + at + static_cast<std::uint32_t>(i * BTile::k_bytes / 16),
+            step > 0 || i > 0);
+      }
+      wgmma_commit();
+      wgmma_wait<1>();
+      if (step > 0) { release(before_); }
+      before_ = at_.stage;
+      at_.template step<Tuning::stages>();
+      step_ahead();
+    }
+  }
+  __device__ __forceinline__ void finish(float (&acc)[128])
+  {
+    wgmma_wait<0>();
+#pragma unroll
+    for (float& x : acc) {
+      asm volatile("" : "+f"(x)::"memory");  // not read before here
+    }
+    release(before_);
+  }
+  // The steps of a tile of which this warpgroup has no rows.
+  __device__ __forceinline__ void skip(int steps)
+  {
+    for (int step = 0; step < steps; ++step) {
+      memory_.ring.wait_full(at_);
+      release(at_.stage);
+      at_.template step<Tuning::stages>();
+    }
+  }
+
+ private:
+  static constexpr int lead_barrier = 3;
+
+  __device__ __forceinline__ void release(int stage)
+  {
+    if (threadIdx.x % 32 == 0) { memory_.ring.release(stage); }
+  }
+  __device__ __forceinline__ void step_ahead()
+  {
+    if constexpr (Tuning::lead > 0) {
+      if (warpgroup_ == 0 && lead_left_ > 0) {
+        --lead_left_;
+        if (lead_left_ == 0) { barrier_arrive(lead_barrier, HopperTile::multiplying); }
+      }
+    }
+  }
+
+  HopperMemory<Tuning>& memory_;
+  std::uint64_t a_tile_, b_tile_;  // of the first stage
+  int warpgroup_;
+  bool gathered_;
+  RingPlace at_;
+  int before_    = 0;
+  int lead_left_ = Tuning::lead;
+};
+
+template <class T, Major MajorB, class Tuning>
+__device__ __forceinline__ void multiply_row_tiles(RowsProduct<T> const& args,
+                                                   HopperMemory<Tuning>& memory,
+                                                   int warpgroup)
+{
+  static_assert(Tuning::lead >= 0 && Tuning::lead <= Tuning::stages,
+                "the second warpgroup releases no stage until the first is ahead");
+  constexpr int depth = HopperTile::depth;
+  int const steps     = static_cast<int>((args.p.k + depth - 1) / depth);
+  StageProducts<T, MajorB, Tuning> products(memory, warpgroup, args.p.a.index != nullptr);
+  ResultBoxes boxes(memory.box[warpgroup], warpgroup);
+  float acc[128];
+
+  products.begin();
+  while (true) {
+    auto const tile = products.next_tile();
+    if (tile.expert < 0) { break; }
+    int const row = tile.m0 + warpgroup * 64;
+    if (row < tile.m1) {
+      products.multiply(steps, acc);
+      products.finish(acc);
+      store_rows(args, boxes, tile, row, acc);
+    } else {
+      products.skip(steps);
+    }
+  }
+  products.end();
+  boxes.end();
+}
+
+}  // namespace moe::detail

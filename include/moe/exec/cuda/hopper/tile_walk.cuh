@@ -1,0 +1,85 @@
+#pragma once
+// What the warpgroups of a warp-specialised product share: how large tiles are, where things lie in
+// shared memory, and the tiles that a block takes, one after the other.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <moe/exec/cuda/grouped_tiles.cuh>
+#include <moe/exec/cuda/hopper/stage_ring.cuh>
+#include <moe/exec/cuda/shared_tile.cuh>
+
+namespace moe::detail {
+
+// Of the warp-specialised products; another one derives from it. None of it changes a result's
+// bits. (A type, as nvcc 13.0 has no kernels whose template parameters are values of a struct.)
+struct HopperTuning {
+  static constexpr int stages = 4;  // of 48 KiB
+  // How many steps of 64 k's the first warpgroup of results is ahead of the second, at most
+  // `stages`: one's results are then stored while the other multiplies. Stages that it holds are
+  // not there to hide the copies' latency.
+  static constexpr int lead = 0;
+  // Waits end in a trap after a few seconds, for a test whose kernel may hang.
+  static constexpr bool trap_when_stuck = false;
+};
+
+// A warpgroup that copies operands to shared memory, and two that multiply them: 64 rows each of a
+// tile's 128.
+struct HopperTile {
+  static constexpr int rows = 128, columns = 256, depth = 64;
+  static constexpr int threads = 384, copying = 128, multiplying = 256;
+  static constexpr int copy_registers = 56, multiply_registers = 224;  // of 168 at the launch
+
+  static constexpr int a_bytes = rows * depth * 2, b_bytes = columns * depth * 2;
+  static constexpr int stage_bytes = a_bytes + b_bytes;
+  // Boxes of 64 x 64 results on their way to device memory, two for each warpgroup.
+  static constexpr int box_bytes = 64 * 64 * 2, boxes = 2;
+};
+static_assert(HopperTile::copy_registers * HopperTile::copying +
+                  HopperTile::multiply_registers * HopperTile::multiplying <=
+              168 * HopperTile::threads);
+
+template <class Tuning>
+struct HopperMemory {
+  using Tile = HopperTile;
+  using Ring = StageRing<Tuning::stages, Tuning::trap_when_stuck>;
+  unsigned char stage[Tuning::stages][Tile::stage_bytes];
+  unsigned char box[2][Tile::boxes][Tile::box_bytes];
+  // Of the tile whose first step is in a stage: the copying warps know tiles, and tell the others.
+  // Expert -1: no more.
+  GroupedTile tile[Tuning::stages];
+  Ring ring;
+
+  __device__ unsigned char* a(int s) { return stage[s]; }
+  __device__ unsigned char* b(int s) { return stage[s] + Tile::a_bytes; }
+};
+template <class Tuning>
+inline constexpr int hopper_shared_bytes = static_cast<int>(sizeof(HopperMemory<Tuning>));
+
+// The tiles of a rows product that this block takes. All lanes of a warp ask together, and every
+// warp that asks is given the same.
+class RowTileWalk {
+ public:
+  __device__ RowTileWalk(RowGroups<Cuda> const& groups, TileOrder const& order)
+      : search_{groups, HopperTile::rows}, order_{order}, block_{blockIdx.x}
+  {
+  }
+  __device__ __forceinline__ GroupedTile next()  // expert -1: no more
+  {
+    for (; block_ < order_.tiles(); block_ += gridDim.x) {
+      auto const at = order_(block_);
+      auto tile     = search_(at.row);
+      if (tile.expert >= 0) {
+        tile.n0 = static_cast<Id>(at.column) * HopperTile::columns;
+        block_ += gridDim.x;
+        return tile;
+      }
+    }
+    return {-1, 0, 0, 0};
+  }
+
+ private:
+  RowTileSearch search_;
+  TileOrder order_;
+  std::uint32_t block_;
+};
+
+}  // namespace moe::detail

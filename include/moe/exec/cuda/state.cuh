@@ -1,0 +1,86 @@
+#pragma once
+// What the copies of a Cuda handle share: the device, its memory resource, streams and cuBLAS.
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <memory>
+#include <vector>
+
+#include <moe/exec/cuda/error.cuh>
+#include <moe/exec/cuda/resource.cuh>
+#include <moe/exec/execution_space.hpp>
+
+namespace moe {
+
+struct CudaOptions {
+  CudaResource* resource = nullptr;  // null: a pool of its own; the caller's must outlive it
+  Products products      = Products::automatic;
+  // The layer's entries ask the driver whose memory each argument names, a query each; without, a
+  // wrong pointer is an illegal access in some kernel, which loses the process's context.
+  bool check_pointers = true;
+};
+
+namespace detail {
+
+struct CudaState {
+  explicit CudaState(CudaOptions const& options)
+      : products{options.products}, check_pointers{options.check_pointers}
+  {
+    MOE_CUDA_TRY(cudaGetDevice(&device));
+    MOE_CUDA_TRY(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    int major = 0, minor = 0;
+    MOE_CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    MOE_CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    hopper = major == 9 && minor == 0;
+    if (options.resource == nullptr) { pool = std::make_unique<CudaPool>(device); }
+    resource = options.resource != nullptr ? options.resource : pool.get();
+  }
+  CudaState(CudaState const&)            = delete;
+  CudaState& operator=(CudaState const&) = delete;
+  ~CudaState()
+  {
+    if (blas != nullptr) { (void)cublasDestroy(blas); }
+    for (cudaStream_t const s : streams) {
+      (void)cudaStreamDestroy(s);
+    }
+  }
+  cudaStream_t own_stream()
+  {
+    cudaStream_t s = nullptr;
+    streams.reserve(streams.size() + 1);
+    MOE_CUDA_TRY(cudaStreamCreate(&s));  // ordered with the legacy default stream
+    streams.push_back(s);
+    return s;
+  }
+  cudaStream_t lane(int i)
+  {
+    int least = 0, most = 0;
+    MOE_CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &most));
+    while (lanes.size() <= static_cast<std::size_t>(i)) {
+      cudaStream_t s = nullptr;
+      streams.reserve(streams.size() + 1);
+      MOE_CUDA_TRY(cudaStreamCreateWithPriority(&s, cudaStreamDefault, most));
+      streams.push_back(s);
+      lanes.push_back(s);
+    }
+    return lanes[static_cast<std::size_t>(i)];
+  }
+  cublasHandle_t cublas(cudaStream_t stream)
+  {
+    if (blas == nullptr) { MOE_CUBLAS_TRY(cublasCreate(&blas)); }
+    MOE_CUBLAS_TRY(cublasSetStream(blas, stream));
+    return blas;
+  }
+
+  Products products;
+  bool check_pointers;
+  int device          = 0;
+  int multiprocessors = 0;
+  bool hopper         = false;
+  std::unique_ptr<CudaPool> pool;
+  CudaResource* resource = nullptr;
+  std::vector<cudaStream_t> streams, lanes;
+  cublasHandle_t blas = nullptr;
+};
+
+}  // namespace detail
+}  // namespace moe

@@ -20,6 +20,9 @@ struct OneSidedOptions {
   index_t tokens  = 0;     // most T that any rank brings to a call
   index_t choices = 0;     // most A: K of them for each token, as a rule
   WindowOptions window{};  // but for the channels
+  // In several chunks, GPU multiprocessors that store rows beside the experts' work, to which the
+  // dispatcher's spare_multiprocessors leaves as many. 0: all.
+  int multiprocessors = 16;
 };
 
 // A handle of one rank's: copies share its windows. A saved state has one from its forward until it
@@ -52,6 +55,7 @@ class OneSidedExchange {
     Check const check{"moe::OneSidedExchange"};
     check.at_least("tokens", options.tokens, 0);
     check.at_least("choices", options.choices, 0);
+    check.at_least("multiprocessors", options.multiprocessors, 0);
     options_.window.channels = channels;
   }
 
@@ -180,7 +184,7 @@ class OneSidedExchange {
   {
     auto const phase  = exec.phase(Phase::communication);
     auto const memory = trip.slot->memory();
-    store_rows(exec,
+    store_rows(storing(exec, trip.chunks),
                detail::StoreTokenRow<T, ExecT>{memory,
                                                region(memory.at, buffers.leg),
                                                in.assignments,
@@ -233,7 +237,7 @@ class OneSidedExchange {
     auto const phase  = exec.phase(Phase::communication);
     Slot const& slot  = *trip.slot;
     auto const groups = trip.groups(c);
-    store_rows(exec,
+    store_rows(storing(exec, trip.chunks),
                detail::StoreHomeRow<T, ExecT>{slot.memory(),
                                               slot.offsets.const_view(),
                                               slot.home_at.const_view(),
@@ -316,6 +320,15 @@ class OneSidedExchange {
     std::atomic<int> rank{-1};  // of the first that used it
   };
 
+  // Where rows are stored.
+  [[nodiscard]] ExecT storing(ExecT const& exec, [[maybe_unused]] index_t chunks) const
+  {
+    if constexpr (requires { exec.sparing(0); }) {
+      int const most = options_.multiprocessors, all = exec.multiprocessors();
+      if (chunks > 1 && most > 0 && most < all) { return exec.sparing(all - most); }
+    }
+    return exec;
+  }
   static std::size_t region(detail::OneSidedLayout const& at, Leg leg)
   {
     return leg == Leg::forward ? at.x : at.dy;

@@ -4,8 +4,6 @@
 // StoreHomeRow, which store the same bits, stay for what is not aligned.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
-#include <algorithm>
-
 #include <moe/comm/cuda/window_signal.cuh>
 #include <moe/dispatch/cuda/combine.cuh>
 #include <moe/dispatch/one_sided_rows.hpp>
@@ -14,13 +12,13 @@
 
 namespace moe::detail {
 
+// Many pieces have a block on each multiprocessor that they are given: beside it there is no room
+// for the experts' products, which have the others. Few have smaller blocks on more of them.
 struct OneSidedTuning {
-  int threads;
+  int threads, few_threads;
   int unroll;  // loads of a lane before its first store
-  int blocks;  // of a multiprocessor, all there at once: they take turns, and few have to signal
 };
-inline constexpr OneSidedTuning one_sided_tuning{.threads = 256, .unroll = 4, .blocks = 4};
-inline constexpr int one_sided_warps = one_sided_tuning.threads / 32;
+inline constexpr OneSidedTuning one_sided_tuning{.threads = 1024, .few_threads = 256, .unroll = 4};
 inline constexpr int one_sided_piece = one_sided_tuning.unroll * 32;  // 16-byte words of a warp
 
 // The lanes' 16 bytes each of a piece of a row of n words; zeros behind it.
@@ -52,8 +50,9 @@ class WarpPieces {
   __device__ explicit WarpPieces(index_t n)
       : of_row_{static_cast<unsigned>((n + one_sided_piece - 1) / one_sided_piece)}
   {
-    unsigned const first = blockIdx.x * one_sided_warps + threadIdx.x / 32;
-    unsigned const all   = gridDim.x * one_sided_warps;
+    unsigned const warps = blockDim.x / 32;
+    unsigned const first = blockIdx.x * warps + threadIdx.x / 32;
+    unsigned const all   = gridDim.x * warps;
     row_                 = first / of_row_;
     piece_               = first % of_row_;
     step_rows_           = all / of_row_;
@@ -78,7 +77,7 @@ class WarpPieces {
 
 // The lanes find where the row goes for 32 choices at once and pass it round.
 template <class T>
-__global__ void __launch_bounds__(one_sided_tuning.threads, one_sided_tuning.blocks)
+__global__ void __launch_bounds__(one_sided_tuning.threads)
     store_rows_kernel(StoreTokenRow<T, Cuda> const row, WindowSignal const signal)
 {
   constexpr unsigned all = 0xffffffffu;
@@ -110,7 +109,7 @@ __global__ void __launch_bounds__(one_sided_tuning.threads, one_sided_tuning.blo
 
 // How many rows there are only the device knows.
 template <class T>
-__global__ void __launch_bounds__(one_sided_tuning.threads, one_sided_tuning.blocks)
+__global__ void __launch_bounds__(one_sided_tuning.threads)
     store_rows_kernel(StoreHomeRow<T, Cuda> const row, WindowSignal const signal)
 {
   index_t const n    = row.to.at.width * index_t{sizeof(T)} / 16;
@@ -150,17 +149,19 @@ MOE_HIDDEN void launch_stores(Cuda const& exec,
   auto const rows      = rows_stored(row);  // as many as there can be
   index_t const words  = rows.extent(1) * index_t{sizeof(T)} / 16;
   index_t const pieces = rows.extent(0) * ((words + one_sided_piece - 1) / one_sided_piece);
-  index_t const most   = index_t{exec.multiprocessors()} * one_sided_tuning.blocks;
+  index_t const most   = exec.multiprocessors();
+  bool const few       = pieces < most * (one_sided_tuning.threads / 32);
+  int const threads    = few ? one_sided_tuning.few_threads : one_sided_tuning.threads;
+  index_t const blocks = few ? (pieces * 32 + threads - 1) / threads : most;
   void (*const kernel)(RowT<T, Cuda>, WindowSignal) = &store_rows_kernel<T>;
-  launch(
-      kernel,
-      "moe::OneSidedExchange",
-      dim3(static_cast<unsigned>(std::min((pieces + one_sided_warps - 1) / one_sided_warps, most))),
-      dim3(one_sided_tuning.threads),
-      0,
-      exec.stream(),
-      row,
-      signal);
+  launch(kernel,
+         "moe::OneSidedExchange",
+         dim3(static_cast<unsigned>(blocks)),
+         dim3(static_cast<unsigned>(threads)),
+         0,
+         exec.stream(),
+         row,
+         signal);
 }
 
 template <class T>

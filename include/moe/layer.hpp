@@ -153,6 +153,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   {
     Tensor<double, 1, ExecT> norm(exec, 1);
     gradient_norm(exec, grads, norm.view());
+    detail::wait_for_ranks(exec, dispatcher_.communicator());
     double value = 0;
     exec.copy_to_host(&value, norm.const_view().data_handle(), sizeof(value));
     return value;

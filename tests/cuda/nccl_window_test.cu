@@ -1,5 +1,5 @@
-// Windows of processes that share one GPU, through CUDA IPC, and of a world of one through NCCL's
-// device API. Processes take turns on the GPU, a wait lasts some milliseconds: few rounds.
+// Windows of processes, through CUDA IPC, and of a world of one through NCCL's device API. Where
+// processes share a GPU they take turns on it, a wait lasts some milliseconds: few rounds.
 #include "support/nccl_processes.hpp"
 
 #include <moe/comm/cuda/nccl_window.cuh>
@@ -73,6 +73,7 @@ TEST_CASE("rank of windows" * doctest::skip())
 {
   int const rank = number_from(rank_variable), size = number_from(size_variable);
   REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
   Cuda const exec;
   NcclCommunicator const comm(shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
   exchange(exec, comm, 1001, 8);
@@ -100,7 +101,7 @@ TEST_CASE("rank of windows" * doctest::skip())
   CHECK(in_a.mistakes() + in_b.mistakes() == 0);
 }
 
-TEST_CASE("windows of two, three and four processes on one GPU")
+TEST_CASE("windows of two, three and four processes")
 {
   for (int const P : {2, 3, 4}) {
     CAPTURE(P);
@@ -112,6 +113,7 @@ TEST_CASE("rank of windows of which one is silent" * doctest::skip())
 {
   int const rank = number_from(rank_variable), size = number_from(size_variable);
   REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
   Cuda const exec;
   std::vector<int> missing;
   try {
@@ -149,6 +151,7 @@ TEST_CASE("rank of windows of which one is killed" * doctest::skip())
 {
   int const rank = number_from(rank_variable), size = number_from(size_variable);
   REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
   Cuda const exec;
   bool ended       = false;
   auto const start = Clock::now();

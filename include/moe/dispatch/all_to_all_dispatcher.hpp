@@ -20,8 +20,9 @@ struct AllToAllOptions {
   // A batch goes in so many chunks of each rank's experts, and what one chunk needs travels while
   // the experts of another work. The same on all ranks; bits do not depend on it.
   int chunks = 1;
-  // In several chunks, GPU multiprocessors that the experts' products leave to what packs and
-  // moves rows beside them: as many as NCCL's kernels take; none where copy engines move rows.
+  // In several chunks, GPU multiprocessors that the experts' products leave to what moves rows
+  // beside them: as many as NCCL's kernels or one-sided stores are to have; none where copy engines
+  // move rows.
   int spare_multiprocessors = 0;
 };
 
@@ -291,7 +292,7 @@ class AllToAllDispatcher {
   {
     auto const& comm = communicator();
     auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1), leg);
-    detail::Overlap<ExecT> overlap(exec, options_.chunks);
+    detail::Overlap<ExecT> overlap(exec, options_.chunks, detail::pack_sends<Transport>);
     overlap.run(detail::ChunkSteps{
         [&](ExecT const& on, int c) {
           auto const phase = on.phase(Phase::dispatch);

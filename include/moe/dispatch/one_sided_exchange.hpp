@@ -4,14 +4,11 @@
 // graph. A row of x, or of dy, travels once for each (token, rank) without being packed; outputs
 // come home one for each choice, so the bits are those of one rank.
 #include <algorithm>
-#include <atomic>
-#include <limits>
-#include <memory>
-#include <vector>
 
 #include <moe/dispatch/combine.hpp>
 #include <moe/dispatch/one_sided_rows.hpp>
-#include <moe/dispatch/packed_transport.hpp>
+#include <moe/dispatch/one_sided_slots.hpp>
+#include <moe/dispatch/packed_trip.hpp>
 
 namespace moe {
 
@@ -29,58 +26,33 @@ struct OneSidedOptions {
 // goes, an evaluation for as long as it runs; they are used again, and made, collectively, where
 // none is free: not within a capture, so run each kind of pass once before. So ranks make states,
 // let them go and call in the same order; and passes that use one exchange are ordered by streams
-// or events.
+// or events. Windows stay those of the communicator that they were made with: a fresh world takes a
+// fresh exchange.
 //
 // A rank has room for all choices of all ranks, R = P * choices: for those that do not come, memory
 // and some empty work. Memory grows with P * tokens * D for each window.
 template <class ExecT>
 class OneSidedExchange {
-  using Slot = detail::OneSidedSlot<ExecT>;
-  // Channels of a window. Chunks that are under way at once have buffers, and channels, of their
-  // own, as Overlap says.
-  enum Channel : int {
-    ready,
-    rows_came,
-    rows_home    = rows_came + detail::chunk_buffers,
-    weights_home = rows_home + detail::chunk_buffers,
-    channels
-  };
+  using Slot    = detail::OneSidedSlot<ExecT>;
+  using Channel = detail::OneSidedChannel;
 
  public:
   static constexpr bool is_transport = true;
 
-  explicit OneSidedExchange(OneSidedOptions const& options)
-      : options_{options}, shared_{std::make_shared<Shared>()}
+  explicit OneSidedExchange(OneSidedOptions const& options) : options_{options}
   {
     Check const check{"moe::OneSidedExchange"};
     check.at_least("tokens", options.tokens, 0);
     check.at_least("choices", options.choices, 0);
     check.at_least("multiprocessors", options.multiprocessors, 0);
-    options_.window.channels = channels;
+    options_.window.channels = Channel::count;
   }
 
   // How many there are by now.
-  [[nodiscard]] int windows() const { return static_cast<int>(shared_->slots.size()); }
+  [[nodiscard]] int windows() const { return static_cast<int>(slots_.size()); }
 
   template <class T, class SpaceT>
-  struct Trip {
-    static_assert(
-        std::same_as<SpaceT, ExecT>,
-        "moe::OneSidedExchange: the space of its windows is not that of the layer's call");
-    std::shared_ptr<Slot> slot;
-    index_t chunks = 1;
-
-    [[nodiscard]] index_t rows() const { return slot->arrived_at.extent(0); }
-    [[nodiscard]] RowGroups<ExecT> groups() const
-    {
-      return {slot->offsets.const_view(), {}, rows(), 0, static_cast<Id>(slot->experts())};
-    }
-    [[nodiscard]] RowGroups<ExecT> groups(int c) const
-    {
-      auto const some = experts_of_chunk(slot->experts(), chunks, c);
-      return groups().only(static_cast<Id>(some.first), static_cast<Id>(some.first + some.count));
-    }
-  };
+  using Trip = detail::OneSidedTrip<T, ExecT, SpaceT>;
   // Places in the trip's window.
   template <class T, class SpaceT>
   struct Arrived {
@@ -111,7 +83,7 @@ class OneSidedExchange {
     check.at_most("choices", A, "the exchange's", options_.choices);
     detail::OneSidedLayout const layout(
         P, options_.tokens, options_.choices, E, in.x.extent(1), sizeof(T), sizeof(S));
-    Trip<T, ExecT> const trip{take(exec, comm, check, layout), C};
+    Trip<T, ExecT> const trip{slots_.take(exec, comm, check, layout, options_.window), C};
     Slot& slot = *trip.slot;
 
     exec.for_each_row(detail::rows_of_numbers(A),
@@ -124,7 +96,7 @@ class OneSidedExchange {
         in.assignments.tokens,
         detail::RowGoesRow<ExecT>{
             in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()});
-    wait_until_read(exec, slot);
+    detail::wait_until_read(exec, slot);
     auto const phase = exec.phase(Phase::communication);
     exec.for_each_row(detail::rows_of_numbers(std::max(A, E)),
                       detail::StoreHeaderRow<S, ExecT>{slot.memory(),
@@ -159,7 +131,7 @@ class OneSidedExchange {
                                                index_t,
                                                Leg leg) const
   {
-    if (leg == Leg::backward) { wait_until_read(exec, *trip.slot); }
+    if (leg == Leg::backward) { detail::wait_until_read(exec, *trip.slot); }
     return {leg};
   }
   template <class T>
@@ -184,7 +156,7 @@ class OneSidedExchange {
   {
     auto const phase  = exec.phase(Phase::communication);
     auto const memory = trip.slot->memory();
-    store_rows(storing(exec, trip.chunks),
+    store_rows(detail::storing(exec, trip.chunks, options_.multiprocessors),
                detail::StoreTokenRow<T, ExecT>{memory,
                                                region(memory.at, buffers.leg),
                                                in.assignments,
@@ -193,7 +165,7 @@ class OneSidedExchange {
                                                c,
                                                tokens},
                trip.slot->window,
-               rows_came + c % detail::chunk_buffers);
+               Channel::rows_came + c % detail::chunk_buffers);
   }
   // With the first rows of a batch comes what is said of all of them.
   template <class T, class CommT>
@@ -207,7 +179,7 @@ class OneSidedExchange {
     Slot& slot = *trip.slot;
     {
       auto const phase = exec.phase(Phase::communication);
-      slot.window.wait(exec, rows_came + c % detail::chunk_buffers);
+      slot.window.wait(exec, Channel::rows_came + c % detail::chunk_buffers);
     }
     if (c > 0 || buffers.leg == Leg::backward) { return; }
     auto const phase = exec.phase(Phase::dispatch);
@@ -237,7 +209,7 @@ class OneSidedExchange {
     auto const phase  = exec.phase(Phase::communication);
     Slot const& slot  = *trip.slot;
     auto const groups = trip.groups(c);
-    store_rows(storing(exec, trip.chunks),
+    store_rows(detail::storing(exec, trip.chunks, options_.multiprocessors),
                detail::StoreHomeRow<T, ExecT>{slot.memory(),
                                               slot.offsets.const_view(),
                                               slot.home_at.const_view(),
@@ -246,7 +218,7 @@ class OneSidedExchange {
                                               std::min(trip.rows(), detail::teams_over_rows),
                                               rows_of_experts.const_view()},
                slot.window,
-               rows_home + c % detail::chunk_buffers);
+               Channel::rows_home + c % detail::chunk_buffers);
   }
   template <class T, class CommT>
   void send_back(ExecT const& exec,
@@ -257,7 +229,7 @@ class OneSidedExchange {
                  Home<T, ExecT> const&) const
   {
     auto const phase = exec.phase(Phase::communication);
-    trip.slot->window.wait(exec, rows_home + c % detail::chunk_buffers);
+    trip.slot->window.wait(exec, Channel::rows_home + c % detail::chunk_buffers);
   }
   template <class T>
   void combine_home(ExecT const& exec,
@@ -303,8 +275,8 @@ class OneSidedExchange {
                                                              slot.offsets.const_view(),
                                                              slot.home_at.const_view(),
                                                              rows.const_view()});
-      slot.window.signal(exec, weights_home);
-      slot.window.wait(exec, weights_home);
+      slot.window.signal(exec, Channel::weights_home);
+      slot.window.wait(exec, Channel::weights_home);
     }
     auto const& at = slot.layout;
     from_slots(exec,
@@ -315,58 +287,13 @@ class OneSidedExchange {
   }
 
  private:
-  struct Shared {
-    std::vector<std::shared_ptr<Slot>> slots;
-    std::atomic<int> rank{-1};  // of the first that used it
-  };
-
-  // Where rows are stored.
-  [[nodiscard]] ExecT storing(ExecT const& exec, [[maybe_unused]] index_t chunks) const
-  {
-    if constexpr (requires { exec.sparing(0); }) {
-      int const most = options_.multiprocessors, all = exec.multiprocessors();
-      if (chunks > 1 && most > 0 && most < all) { return exec.sparing(all - most); }
-    }
-    return exec;
-  }
   static std::size_t region(detail::OneSidedLayout const& at, Leg leg)
   {
     return leg == Leg::forward ? at.x : at.dy;
   }
-  // What is stored next overwrites what every rank has read by then.
-  static void wait_until_read(ExecT const& exec, Slot const& slot)
-  {
-    auto const phase = exec.phase(Phase::communication);
-    slot.window.signal(exec, ready);
-    slot.window.wait(exec, ready);
-  }
-  // One that no trip has, or a new one.
-  template <class CommT>
-  [[nodiscard]] std::shared_ptr<Slot> take(ExecT const& exec,
-                                           CommT const& comm,
-                                           Check const& check,
-                                           detail::OneSidedLayout const& layout) const
-  {
-    int first = -1;
-    shared_->rank.compare_exchange_strong(first, comm.rank());
-    check.that<StateError>(first == -1 || first == comm.rank(),
-                           "the exchange's rank",
-                           first,
-                           "this one: every rank makes an exchange of its own");
-    for (auto const& slot : shared_->slots) {
-      if (slot.use_count() == 1 && slot->layout == layout) { return slot; }
-    }
-    index_t const largest = std::numeric_limits<Id>::max();
-    check.at_most("ranks x tokens", layout.ranks * layout.tokens, "the largest 32-bit id", largest);
-    check.at_most(
-        "ranks x choices", layout.ranks * layout.choices, "the largest 32-bit id", largest);
-    index_t const here = experts_of_rank(layout.experts, comm.size(), comm.rank()).count;
-    shared_->slots.push_back(std::make_shared<Slot>(exec, comm, layout, here, options_.window));
-    return shared_->slots.back();
-  }
 
   OneSidedOptions options_;
-  std::shared_ptr<Shared> shared_;
+  detail::OneSidedSlots<ExecT> slots_;
 };
 
 }  // namespace moe

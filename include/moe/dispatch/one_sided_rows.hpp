@@ -239,6 +239,22 @@ struct StoreNumberHomeRow {
   }
 };
 
+// The handle to store rows on: some multiprocessors of a GPU where the experts of other chunks work
+// beside it.
+template <class ExecT>
+[[nodiscard]] ExecT storing(ExecT const& exec,
+                            [[maybe_unused]] index_t chunks,
+                            [[maybe_unused]] int multiprocessors)
+{
+  if constexpr (requires { exec.sparing(0); }) {
+    int const all = exec.multiprocessors();
+    if (chunks > 1 && multiprocessors > 0 && multiprocessors < all) {
+      return exec.sparing(all - multiprocessors);
+    }
+  }
+  return exec;
+}
+
 // A space may have overloads (dispatch/cuda/one_sided.cuh).
 template <class ExecT, class T>
 void store_rows(ExecT const& exec, StoreTokenRow<T, ExecT> const& row)

@@ -69,7 +69,7 @@ inline index_t tiles_of(index_t n, int tile)
 struct UniformWarps {};
 // What multiplies rows on sm_90a where nobody says: UniformWarps, or the tuning of the
 // warp-specialised kernel. They have the same bits.
-using DefaultRowsKernel = UniformWarps;
+using DefaultRowsKernel = HopperTuning;
 
 }  // namespace detail
 

@@ -36,12 +36,17 @@ struct CudaState {
   }
   CudaState(CudaState const&)            = delete;
   CudaState& operator=(CudaState const&) = delete;
+  // By whichever thread lets the last copy go, perhaps one of another device.
   ~CudaState()
   {
+    int current = device;
+    cuda_ignore(cudaGetDevice(&current));
+    if (current != device) { cuda_ignore(cudaSetDevice(device)); }
     if (blas != nullptr) { (void)cublasDestroy(blas); }
     for (cudaStream_t const s : streams) {
       (void)cudaStreamDestroy(s);
     }
+    if (current != device) { cuda_ignore(cudaSetDevice(current)); }
   }
   cudaStream_t own_stream()
   {

@@ -129,6 +129,64 @@ TEST_CASE("a captured graph is replayed on all ranks")
   }
 }
 
+namespace {
+
+// StoreBlocks' words, by a kernel that raises the flag itself: blocks come to its end at any time.
+__global__ void store_and_signal_kernel(StoreBlocks store, WindowSignal signal)
+{
+  index_t const words = store.words * store.view.size;
+  index_t const step  = index_t{gridDim.x} * blockDim.x;
+  for (index_t n = index_t{blockIdx.x} * blockDim.x + threadIdx.x; n < words; n += step) {
+    auto const to = static_cast<int>(n / store.words);
+    auto* const block =
+        reinterpret_cast<std::uint64_t*>(store.view.of(to)) + store.view.rank * store.words;
+    block[n % store.words] = StoreBlocks::value(store.view.rank, to, *store.round, n % store.words);
+  }
+  signal_when_stored(signal);
+}
+
+void signal_in_kernels(ThreadCommunicator const& comm, unsigned blocks, index_t words)
+{
+  Cuda const exec;
+  auto const window = comm.window(exec, WindowRounds::bytes(comm.size(), words));
+  WindowRounds mine(exec, window, words);
+  auto const by_kernel = [&](Cuda const& on) {
+    auto const signal = window.signal_of_kernel(on, 0);
+    REQUIRE(signal.has_value());
+    store_and_signal_kernel<<<blocks, 64, 0, on.stream()>>>(mine.blocks(), *signal);
+    MOE_CUDA_TRY(cudaGetLastError());
+  };
+  for (int round = 0; round < 60; ++round) {
+    if ((round * 7 + comm.rank() * 5) % 11 == 0) { run_late(exec, 0.3); }
+    if (round % 3 == 2) {
+      mine.run();  // the same counts, whoever signals
+    } else {
+      mine.run(by_kernel);
+    }
+  }
+  CHECK(mine.mistakes() == 0);
+  CHECK(mine.rounds() == 60);
+  CHECK_NOTHROW(window.check());
+}
+
+}  // namespace
+
+TEST_CASE("a kernel that stores and signals in one launch")
+{
+  for (int const P : {1, 2, 4}) {
+    CAPTURE(P);
+    ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
+      signal_in_kernels(comm, 1, 7);
+      signal_in_kernels(comm, 97, 20001);
+    });
+  }
+  ThreadWorld(1, patient).run([](ThreadCommunicator const& comm) {
+    Cuda const exec;
+    auto const turns = comm.window(exec, 64, {.one_kernel_at_a_time = true});
+    CHECK_FALSE(turns.signal_of_kernel(exec, 0).has_value());
+  });
+}
+
 TEST_CASE("windows of groups, several at once")
 {
   ThreadWorld(4, patient).run([](ThreadCommunicator const& comm) {

@@ -17,6 +17,9 @@ struct OneSidedOptions {
   index_t tokens  = 0;     // most T that any rank brings to a call
   index_t choices = 0;     // most A: K of them for each token, as a rule
   WindowOptions window{};  // but for the channels
+  // In several chunks, GPU multiprocessors that store rows beside the experts' work, to which the
+  // dispatcher's spare_multiprocessors leaves as many. 0: all.
+  int multiprocessors = 16;
 };
 
 // A handle of one rank's: copies share its windows. A saved state has one from its forward until it
@@ -41,6 +44,7 @@ class OneSidedExchange {
     Check const check{"moe::OneSidedExchange"};
     check.at_least("tokens", options.tokens, 0);
     check.at_least("choices", options.choices, 0);
+    check.at_least("multiprocessors", options.multiprocessors, 0);
     options_.window.channels = Channel::count;
   }
 
@@ -82,7 +86,7 @@ class OneSidedExchange {
     Trip<T, ExecT> const trip{slots_.take(exec, comm, check, layout, options_.window), C};
     Slot& slot = *trip.slot;
 
-    exec.for_each_row(A,
+    exec.for_each_row(detail::rows_of_numbers(A),
                       detail::PartOfChoiceRow<ExecT>{in.plan.slot_of.const_view(),
                                                      in.plan.expert_offsets.const_view(),
                                                      P,
@@ -152,15 +156,16 @@ class OneSidedExchange {
   {
     auto const phase  = exec.phase(Phase::communication);
     auto const memory = trip.slot->memory();
-    store_token_rows(exec,
-                     detail::StoreTokenRow<T, ExecT>{memory,
-                                                     region(memory.at, buffers.leg),
-                                                     in.assignments,
-                                                     trip.slot->goes_to.const_view(),
-                                                     trip.chunks,
-                                                     c,
-                                                     tokens});
-    trip.slot->window.signal(exec, Channel::rows_came + c % detail::chunk_buffers);
+    store_rows(detail::storing(exec, trip.chunks, options_.multiprocessors),
+               detail::StoreTokenRow<T, ExecT>{memory,
+                                               region(memory.at, buffers.leg),
+                                               in.assignments,
+                                               trip.slot->goes_to.const_view(),
+                                               trip.chunks,
+                                               c,
+                                               tokens},
+               trip.slot->window,
+               Channel::rows_came + c % detail::chunk_buffers);
   }
   // With the first rows of a batch comes what is said of all of them.
   template <class T, class CommT>
@@ -181,9 +186,11 @@ class OneSidedExchange {
     exec.for_each_row(slot.layout.ranks,
                       detail::CountRow<ExecT>{
                           slot.memory(), slot.experts(), slot.count.view(), slot.first.view()});
-    exec.for_each_row(slot.count.extent(0),
+    index_t const teams = detail::arrival_teams(trip.rows(), slot.count.extent(0));
+    exec.for_each_row(slot.count.extent(0) * teams,
                       detail::OneSidedArrivalRow<ExecT>{slot.memory(),
                                                         slot.experts(),
+                                                        teams,
                                                         slot.count.const_view(),
                                                         slot.first.const_view(),
                                                         slot.offsets.view(),
@@ -202,15 +209,16 @@ class OneSidedExchange {
     auto const phase  = exec.phase(Phase::communication);
     Slot const& slot  = *trip.slot;
     auto const groups = trip.groups(c);
-    store_home_rows(exec,
-                    detail::StoreHomeRow<T, ExecT>{slot.memory(),
-                                                   slot.offsets.const_view(),
-                                                   slot.home_at.const_view(),
-                                                   groups.first,
-                                                   groups.last,
-                                                   std::min(trip.rows(), detail::teams_over_rows),
-                                                   rows_of_experts.const_view()});
-    slot.window.signal(exec, Channel::rows_home + c % detail::chunk_buffers);
+    store_rows(detail::storing(exec, trip.chunks, options_.multiprocessors),
+               detail::StoreHomeRow<T, ExecT>{slot.memory(),
+                                              slot.offsets.const_view(),
+                                              slot.home_at.const_view(),
+                                              groups.first,
+                                              groups.last,
+                                              std::min(trip.rows(), detail::teams_over_rows),
+                                              rows_of_experts.const_view()},
+               slot.window,
+               Channel::rows_home + c % detail::chunk_buffers);
   }
   template <class T, class CommT>
   void send_back(ExecT const& exec,

@@ -37,6 +37,18 @@ class CudaWindow : public WindowModel<Cuda> {
     entered(exec, "moe::Window::wait");
     await(exec, channel);
   }
+  std::optional<WindowSignal> signal_of_kernel(Cuda const& exec, int channel) override
+  {
+    entered(exec, "moe::Window::signal");
+    auto const& w    = arguments_;
+    auto const c     = static_cast<std::size_t>(channel);
+    auto const flags = c * static_cast<std::size_t>(w.size) + static_cast<std::size_t>(w.rank);
+    return WindowSignal{.memory = w.memory,
+                        .flag   = w.flags_at + flags * sizeof(std::uint64_t),
+                        .count  = w.counts + c,
+                        .blocks = w.blocks + c,
+                        .size   = w.size};
+  }
   void check() override
   {
     std::uint32_t const state = __atomic_load_n(&memory_.report()->state, __ATOMIC_ACQUIRE);

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <moe/comm/cuda/window_signal.cuh>
+
 namespace moe::detail {
 
 // Behind the bytes of each rank's memory, at the same places on all ranks.
@@ -16,12 +18,14 @@ struct WindowLayout {
     auto const C = static_cast<std::size_t>(channels), P = static_cast<std::size_t>(ranks);
     flags    = (bytes + 255) / 256 * 256;
     counts   = flags + C * P * sizeof(std::uint64_t);
-    pointers = counts + C * sizeof(std::uint64_t);
+    blocks   = counts + C * sizeof(std::uint64_t);
+    pointers = blocks + (C + 1) / 2 * 2 * sizeof(std::uint32_t);
     status   = pointers + P * sizeof(std::byte*);
     total    = status + sizeof(std::uint64_t);
   }
   std::size_t flags    = 0;  // (channels, P): how often each rank has signalled, written by it
   std::size_t counts   = 0;  // (channels): how often this rank has; this and below are its own
+  std::size_t blocks   = 0;  // (channels): of a kernel that signals itself, those that have stored
   std::size_t pointers = 0;  // (P)
   std::size_t status   = 0;
   std::size_t total    = 0;
@@ -40,6 +44,7 @@ struct WindowKernelArguments {
   std::byte* const* memory;  // (P)
   std::uint64_t* flags;      // (channels, P), here
   std::uint64_t* counts;     // (channels)
+  std::uint32_t* blocks;     // (channels)
   std::uint32_t* status;
   WindowReport* report;
   std::size_t flags_at;
@@ -55,13 +60,9 @@ struct WindowTuning {
 inline constexpr WindowTuning window_tuning{.signal_threads = 32,
                                             .wait_threads   = 32,
                                             .shortest_sleep = 32,
-                                            .longest_sleep  = 1024,
-                                            .looks_per_stop = 16};
+                                            .longest_sleep  = 256,
+                                            .looks_per_stop = 32};
 
-__device__ inline void store_release(std::uint64_t* p, std::uint64_t value)
-{
-  asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(value) : "memory");
-}
 __device__ inline std::uint64_t load_acquire(std::uint64_t const* p)
 {
   std::uint64_t value;

@@ -78,6 +78,7 @@ class CudaWindowMemory {
     return {.memory      = reinterpret_cast<std::byte* const*>(data_ + layout_.pointers),
             .flags       = reinterpret_cast<std::uint64_t*>(data_ + layout_.flags),
             .counts      = reinterpret_cast<std::uint64_t*>(data_ + layout_.counts),
+            .blocks      = reinterpret_cast<std::uint32_t*>(data_ + layout_.blocks),
             .status      = reinterpret_cast<std::uint32_t*>(data_ + layout_.status),
             .report      = static_cast<WindowReport*>(report),
             .flags_at    = layout_.flags,

@@ -7,6 +7,7 @@
 
 #include <moe/dispatch/combine.hpp>
 #include <moe/dispatch/one_sided_rows.hpp>
+#include <moe/dispatch/one_sided_sent.hpp>
 #include <moe/dispatch/one_sided_slots.hpp>
 #include <moe/dispatch/packed_trip.hpp>
 
@@ -83,7 +84,7 @@ class OneSidedExchange {
     check.at_most("choices", A, "the exchange's", options_.choices);
     detail::OneSidedLayout const layout(
         P, options_.tokens, options_.choices, E, in.x.extent(1), sizeof(T), sizeof(S));
-    Trip<T, ExecT> const trip{slots_.take(exec, comm, check, layout, options_.window), C};
+    Trip<T, ExecT> const trip{slots_.take(exec, comm, check, layout, options_.window), C, A};
     Slot& slot = *trip.slot;
 
     exec.for_each_row(detail::rows_of_numbers(A),
@@ -228,8 +229,13 @@ class OneSidedExchange {
                  Buffers<T, ExecT> const&,
                  Home<T, ExecT> const&) const
   {
-    auto const phase = exec.phase(Phase::communication);
-    trip.slot->window.wait(exec, Channel::rows_home + c % detail::chunk_buffers);
+    {
+      auto const phase = exec.phase(Phase::communication);
+      trip.slot->window.wait(exec, Channel::rows_home + c % detail::chunk_buffers);
+    }
+    if (c == trip.chunks - 1) {
+      detail::count_sent(exec, *trip.slot, trip.choices, trip.chunks, sizeof(T));
+    }
   }
   template <class T>
   void combine_home(ExecT const& exec,

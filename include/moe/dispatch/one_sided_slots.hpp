@@ -74,7 +74,8 @@ struct OneSidedTrip {
   static_assert(std::same_as<SpaceT, ExecT>,
                 "moe::OneSidedExchange: the space of its windows is not that of the layer's call");
   std::shared_ptr<OneSidedSlot<ExecT>> slot;
-  index_t chunks = 1;
+  index_t chunks  = 1;
+  index_t choices = 0;  // A
 
   [[nodiscard]] index_t rows() const { return slot->arrived_at.extent(0); }
   [[nodiscard]] RowGroups<ExecT> groups() const

@@ -106,7 +106,7 @@ struct OneSidedSlot {
         home_at(exec, lies.ranks * lies.choices),
         part_of(exec, lies.choices),
         goes_to(exec, lies.choices),
-        window{comm.window(exec, lies.bytes, options)}
+        window{made_quietly(exec, comm, lies.bytes, options)}
   {
     exec.zero(offsets.view().data_handle(), offsets.bytes());
   }
@@ -120,6 +120,27 @@ struct OneSidedSlot {
   Tensor<Id, 1, ExecT> arrived_at, home_at;  // (R), R = P * most A
   Tensor<Id, 1, ExecT> part_of, goes_to;     // (most A) of the choices here
   Window<ExecT> window;
+
+ private:
+  // Making one asks the driver for memory, which may wait for all that runs on a GPU; where ranks
+  // share it, that must not be waits for a rank that is kept from the driver by this. So nobody
+  // waits for anybody by then.
+  template <class CommT>
+  [[nodiscard]] Window<ExecT> made_quietly(ExecT const& exec,
+                                           CommT const& comm,
+                                           std::size_t bytes,
+                                           WindowOptions const& options)
+  {
+    auto const quiet = [&] {
+      wait_for_ranks(exec, comm);
+      exec.synchronize();
+    };
+    exec.zero(first.view().data_handle(), first.bytes());
+    quiet();
+    comm.all_reduce_sum(exec, first.view());
+    quiet();
+    return comm.window(exec, bytes, options);
+  }
 };
 
 }  // namespace moe::detail

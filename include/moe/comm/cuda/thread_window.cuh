@@ -78,12 +78,7 @@ class ThreadWindow<Cuda> final : public CudaWindow {
     check_window(check, bytes, options);
     refuse_window_in_capture(exec, check);
     char const* const space = options.one_kernel_at_a_time ? "Cuda, one kernel at a time" : "Cuda";
-    auto const fingerprint  = window_fingerprint(space, bytes, options);
-    // Ranks may share a GPU, where the driver may let memory wait for all that runs: nothing does
-    // that waits for a rank which has not come to launch what it waits for.
-    exec.synchronize();
-    ThreadGroup::Call{*group, rank, fingerprint}.meet();
-    ThreadGroup::Call call{*group, rank, fingerprint};
+    ThreadGroup::Call call{*group, rank, window_fingerprint(space, bytes, options)};
     auto& windows = group->stages<ThreadWindows<CudaWindowSet>>();
     windows.collect();
     auto const set = windows.next(rank);

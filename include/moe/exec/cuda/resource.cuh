@@ -59,16 +59,16 @@ class CudaPool final : public CudaResource {
   void let_peers_in(int device) noexcept
   {
     int devices = 0;
-    cuda_ignore(cudaGetDeviceCount(&devices));
+    detail::cuda_ignore(cudaGetDeviceCount(&devices));
     for (int peer = 0; peer < devices; ++peer) {
       int can = 0;
       if (peer == device) { continue; }
-      cuda_ignore(cudaDeviceCanAccessPeer(&can, peer, device));
+      detail::cuda_ignore(cudaDeviceCanAccessPeer(&can, peer, device));
       cudaMemAccessDesc access{};
       access.location.type = cudaMemLocationTypeDevice;
       access.location.id   = peer;
       access.flags         = cudaMemAccessFlagsProtReadWrite;
-      if (can != 0) { cuda_ignore(cudaMemPoolSetAccess(pool_, &access, 1)); }
+      if (can != 0) { detail::cuda_ignore(cudaMemPoolSetAccess(pool_, &access, 1)); }
     }
   }
 

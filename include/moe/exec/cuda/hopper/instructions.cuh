@@ -42,6 +42,12 @@ __device__ __forceinline__ void arrive_after_copies(std::uint64_t* barrier)
                : "memory");
 }
 
+// Brings memory to the second-level cache; the address and the bytes are multiples of 16.
+__device__ __forceinline__ void prefetch_bytes(void const* from, int bytes)
+{
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 // Two neighbouring results, rounded to nearest even; the first in the lower half.
 template <class T>
 __device__ __forceinline__ std::uint32_t pack_two(float first, float second)

@@ -78,6 +78,7 @@ __device__ __forceinline__ int column_boxes(index_t lane_end, Id lane0, int most
   int const lanes = static_cast<int>(lane_end) - lane0;
   return lanes < most * 64 ? (lanes + 63) / 64 : most;
 }
+// By one thread: 64 rows from k on, of which those past `end` become zeros, whatever is there.
 __device__ __forceinline__ void copy_column_boxes(CUtensorMap const& map,
                                                   int boxes,
                                                   Id lane0,
@@ -98,11 +99,13 @@ __device__ __forceinline__ void prefetch_gradients(WeightsProduct<T, G> const& a
                                                    int thread,
                                                    int threads)
 {
-  int const rows    = static_cast<int>(args.p.m) - tile.m0;
-  int const columns = min(static_cast<int>(args.p.n) - tile.n0, HopperTile::columns);
+  constexpr int line = 128 / static_cast<int>(sizeof(G)), lines = HopperTile::columns / line;
+  int const rows    = min(static_cast<int>(args.p.m) - tile.m0, HopperTile::rows);
+  int const columns = static_cast<int>(args.p.n) - tile.n0;
   G const* const dw = args.p.c + (index_t{tile.expert} * args.p.m + tile.m0) * args.p.n + tile.n0;
-  for (int i = thread; i < min(rows, HopperTile::rows); i += threads) {
-    prefetch_bytes(dw + i * args.p.n, columns * static_cast<int>(sizeof(G)));
+  for (int i = thread; i < rows * lines; i += threads) {
+    int const column = i % lines * line;
+    if (column < columns) { prefetch_line(dw + i / lines * args.p.n + column); }
   }
 }
 

@@ -42,10 +42,10 @@ __device__ __forceinline__ void arrive_after_copies(std::uint64_t* barrier)
                : "memory");
 }
 
-// Brings memory to the second-level cache; the address and the bytes are multiples of 16.
-__device__ __forceinline__ void prefetch_bytes(void const* from, int bytes)
+// Brings the 128 bytes around an address to the second-level cache.
+__device__ __forceinline__ void prefetch_line(void const* at)
 {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 
 // Two neighbouring results, rounded to nearest even; the first in the lower half.

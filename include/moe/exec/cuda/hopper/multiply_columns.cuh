@@ -53,16 +53,23 @@ class ColumnProducts {
     int const full = k / HopperTile::depth, slices = (k % HopperTile::depth + 15) / 16;
     for (int step = 0; step < full; ++step) {
       begin_step();
+      wgmma_fence();
 #pragma unroll
       for (int i = 0; i < HopperTile::depth / 16; ++i) {
         multiply_slice(i, step > 0 || i > 0, acc);
       }
+      wgmma_commit();
       end_step(step > 0);
     }
     if (slices > 0) {  // rows past these are zeros, which would change nothing
       begin_step();
-      for (int i = 0; i < slices; ++i) {
-        multiply_slice(i, full > 0 || i > 0, acc);
+#pragma unroll
+      for (int i = 0; i < HopperTile::depth / 16; ++i) {
+        if (i < slices) {
+          wgmma_fence();
+          multiply_slice(i, full > 0 || i > 0, acc);
+          wgmma_commit();
+        }
       }
       end_step(full > 0);
     }
@@ -84,7 +91,6 @@ class ColumnProducts {
       __syncwarp();  // all lanes have read the tile
       release(at_.stage);
       at_.template step<Tuning::stages>();
-      step_ahead();
     }
   }
 
@@ -96,7 +102,6 @@ class ColumnProducts {
     memory_.ring.wait_full(at_);
     // Copies of 16 bytes are the threads' own writes, of which the tensor cores must be told.
     if (gathered_) { fence_shared_for_tensor_cores(); }
-    wgmma_fence();
   }
   __device__ __forceinline__ void multiply_slice(int i, bool add, float (&acc)[128])
   {
@@ -110,7 +115,6 @@ class ColumnProducts {
   // A stage is released when the products of the next one have been started.
   __device__ __forceinline__ void end_step(bool release_before)
   {
-    wgmma_commit();
     wgmma_wait<1>();
     if (release_before) { release(before_); }
     before_ = at_.stage;
@@ -156,7 +160,8 @@ __device__ __forceinline__ void multiply_column_tiles(WeightsProduct<T, G> const
   while (true) {
     auto const tile = products.next_tile();
     if (tile.expert < 0) { break; }
-    int const row = tile.m0 + warpgroup * 64, k = __shfl_sync(~0u, tile.k1 - tile.k0, 0);
+    int const row = tile.m0 + warpgroup * 64;
+    int const k   = __shfl_sync(~0u, tile.k1 - tile.k0, 0);  // seen to be the same in all lanes
     if (row < p.m) {
       products.multiply(k, acc);
       GradientRows<G> gradients(p.c + (index_t{tile.expert} * p.m + row) * p.n + tile.n0,

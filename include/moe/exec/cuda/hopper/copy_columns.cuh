@@ -71,8 +71,7 @@ class GatheredColumns {
   Id row_[rows];  // -1: zeros
 };
 
-// By one thread: 64 rows from k on, of which those past `end` become zeros, whatever is there.
-// Gives the bytes that arrive.
+// How many boxes of 64 columns, at most `most`, have any that exist.
 __device__ __forceinline__ int column_boxes(index_t lane_end, Id lane0, int most)
 {
   int const lanes = static_cast<int>(lane_end) - lane0;
@@ -103,9 +102,10 @@ __device__ __forceinline__ void prefetch_gradients(WeightsProduct<T, G> const& a
   int const rows    = min(static_cast<int>(args.p.m) - tile.m0, HopperTile::rows);
   int const columns = static_cast<int>(args.p.n) - tile.n0;
   G const* const dw = args.p.c + (index_t{tile.expert} * args.p.m + tile.m0) * args.p.n + tile.n0;
-  for (int i = thread; i < rows * lines; i += threads) {
-    int const column = i % lines * line;
-    if (column < columns) { prefetch_line(dw + i / lines * args.p.n + column); }
+  int const column  = thread % lines * line;
+  if (column >= columns) { return; }
+  for (int row = thread / lines; row < rows; row += threads / lines) {
+    prefetch_line(dw + row * args.p.n + column);
   }
 }
 

@@ -8,8 +8,8 @@
 
 namespace moe::detail {
 
-// As HopperTuning. Nothing but adding to gradients has so many bytes to move for a tile, so that
-// one warpgroup should multiply while the other does.
+// As HopperTuning. No other product has so many bytes to read and write for a tile of results, so
+// that here one warpgroup is ahead: the other multiplies while it does.
 struct WeightsTuning : HopperTuning {
   static constexpr int lead = 1;
   // With how many steps left to copy a tile's old gradients are brought to the second-level cache,

@@ -55,7 +55,8 @@ struct GradientPieces {
 };
 
 // The part of 64 x 256 gradients that a thread of a warpgroup adds its results to. Some are on
-// their way from memory while others are added to; the first from when this is made.
+// their way from memory while others are added to; the first from when this is made, before the
+// results are there.
 template <class G>
 class GradientRows {
   using Pieces = GradientPieces<G>;
@@ -70,26 +71,30 @@ class GradientRows {
     to_[1]           = to_[0] + 8 * stride;
     rows_            = rows - row;
     columns_         = columns - Pieces::block();
-    load(0);
+#pragma unroll
+    for (int batch = 0; batch < ahead; ++batch) {
+      load(batch);
+    }
   }
 
   __device__ __forceinline__ void add(float const (&acc)[128])
   {
 #pragma unroll
     for (int batch = 0; batch < batches; ++batch) {
-      if (batch + 1 < batches) { load(batch + 1); }
 #pragma unroll
       for (int i = 0; i < each; ++i) {
         int const at    = batch * each + i;
-        uint2 const sum = Pieces::sum(old_[batch % 2][i], acc, half(at), at % Pieces::per_row);
+        uint2 const sum = Pieces::sum(old_[batch % ahead][i], acc, half(at), at % Pieces::per_row);
         if (exists(at)) { *to(at) = sum; }
       }
+      if (batch + ahead < batches) { load(batch + ahead); }
     }
   }
 
  private:
   static constexpr int each    = 8;  // pieces of a batch
   static constexpr int batches = 2 * Pieces::per_row / each;
+  static constexpr int ahead   = 3;  // batches
 
   __device__ static int half(int at) { return at / Pieces::per_row; }
   __device__ static int from_column(int at) { return at % Pieces::per_row * Pieces::width; }
@@ -105,14 +110,14 @@ class GradientRows {
   {
 #pragma unroll
     for (int i = 0; i < each; ++i) {
-      int const at       = batch * each + i;
-      old_[batch % 2][i] = exists(at) ? *to(at) : uint2{};
+      int const at           = batch * each + i;
+      old_[batch % ahead][i] = exists(at) ? *to(at) : uint2{};
     }
   }
 
   G* to_[2];
   int rows_, columns_;  // from this thread's first on
-  uint2 old_[2][each];
+  uint2 old_[ahead][each];
 };
 
 }  // namespace moe::detail

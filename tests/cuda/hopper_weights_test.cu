@@ -276,8 +276,13 @@ TEST_CASE("some of the experts alone, the others' gradients as they were")
   }
 }
 
-TEST_CASE_TEMPLATE(
-    "no tuning and no run changes gradients' bits", TuningT, Watched, Together, FarAhead, TwoStages)
+TEST_CASE_TEMPLATE("no tuning and no run changes gradients' bits",
+                   TuningT,
+                   Watched,
+                   detail::DefaultWeightsKernel,
+                   Together,
+                   FarAhead,
+                   TwoStages)
 {
   Cuda const exec;
   for (auto const& layout : weights_layouts()) {

@@ -32,10 +32,17 @@ class GatheredColumns {
   __device__ __forceinline__ void copy(std::uint32_t tile)
   {
     std::uint32_t const to = tile + Tile::offset(first_row_, piece_);
+    Id row[rows];
 #pragma unroll
     for (int i = 0; i < rows; ++i) {
-      char const* const from = from_ + index_t{row_[i]} * (rows_.stride * 2);
-      int const live         = row_[i] >= 0 ? chunks_ : 0;
+      row[i] = row_[i];
+    }
+    k_ += HopperTile::depth;
+    find_rows();
+#pragma unroll
+    for (int i = 0; i < rows; ++i) {
+      char const* const from = from_ + index_t{row[i]} * (rows_.stride * 2);
+      int const live         = row[i] >= 0 ? chunks_ : 0;
 #pragma unroll
       for (int chunk = 0; chunk < Lanes / 64; ++chunk) {
         copy_async_16(to + i * row_step * Tile::row_bytes + chunk * Tile::chunk_bytes,
@@ -43,8 +50,6 @@ class GatheredColumns {
                       chunk < live);
       }
     }
-    k_ += HopperTile::depth;
-    find_rows();
   }
 
  private:

@@ -4,27 +4,14 @@
 // the order of ranks, so experts see their rows in global (token, k) order and give the bits that
 // one rank with all tokens gives.
 #include <concepts>
-#include <memory>
-#include <type_traits>
 
+#include <moe/comm/held.hpp>
+#include <moe/dispatch/all_to_all_options.hpp>
 #include <moe/dispatch/local_dispatcher.hpp>
 #include <moe/dispatch/overlap.hpp>
 #include <moe/dispatch/transport.hpp>
 
 namespace moe {
-
-struct AllToAllOptions {
-  // Every call first compares what the ranks were called with (a small collective, for which the
-  // host waits); off where the caller knows them to be alike.
-  bool compare_calls = true;
-  // A batch goes in so many chunks of each rank's experts, and what one chunk needs travels while
-  // the experts of another work. The same on all ranks; bits do not depend on it.
-  int chunks = 1;
-  // In several chunks, GPU multiprocessors that the experts' products leave to what moves rows
-  // beside them: as many as NCCL's kernels or one-sided stores are to have; none where copy engines
-  // move rows.
-  int spare_multiprocessors = 0;
-};
 
 // A communicator that can be copied is a handle and is copied; one that owns is referred to, and
 // must outlive the dispatcher.
@@ -49,28 +36,18 @@ class AllToAllDispatcher {
                               ExchangeT exchange      = {},
                               RowsT rows              = {},
                               WireT wire              = {})
-      : comm_{hold(comm)},
+      : comm_{comm},
         options_{options},
         local_{schedule},
         transport_{detail::make_transport(exchange, rows, wire)}
   {
-    Check const check{"moe::AllToAllDispatcher", comm.rank()};
-    check.at_least("chunks", options.chunks, 1);
-    check.at_most("chunks", options.chunks, "the most that overlap is good for", 1024);
-    check.at_least("spare_multiprocessors", options.spare_multiprocessors, 0);
+    options.check({"moe::AllToAllDispatcher", comm.rank()});
   }
 
   template <class CapacityT>
   static constexpr SlotLayout layout = SlotLayout::compact;
 
-  [[nodiscard]] CommT const& communicator() const
-  {
-    if constexpr (held_by_value) {
-      return comm_;
-    } else {
-      return *comm_;
-    }
-  }
+  [[nodiscard]] CommT const& communicator() const { return comm_.get(); }
   [[nodiscard]] ExpertRange experts_here(index_t experts) const
   {
     return experts_of_rank(experts, communicator().size(), communicator().rank());
@@ -265,21 +242,10 @@ class AllToAllDispatcher {
                      AllToAllOptions options,
                      Local const& local,
                      Transport const& transport)
-      : comm_{hold(comm)}, options_{options}, local_{local}, transport_{transport}
+      : comm_{comm}, options_{options}, local_{local}, transport_{transport}
   {
   }
 
-  static constexpr bool held_by_value = std::copy_constructible<CommT>;
-  using Held                          = std::conditional_t<held_by_value, CommT, CommT const*>;
-
-  static Held hold(CommT const& comm)
-  {
-    if constexpr (held_by_value) {
-      return comm;
-    } else {
-      return std::addressof(comm);
-    }
-  }
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
 
   // Where the experts work.
@@ -338,7 +304,7 @@ class AllToAllDispatcher {
         [&](ExecT const& on, int c) { transport_.send_back(on, comm, trip, c, buffers, home); }});
   }
 
-  Held comm_;
+  detail::Held<CommT> comm_;
   AllToAllOptions options_;
   Local local_;
   Transport transport_;

@@ -4,6 +4,7 @@
 
 #include <moe/comm/cuda/nccl_window.cuh>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string_view>
 
@@ -107,6 +108,33 @@ TEST_CASE("windows of two, three and four processes")
     CAPTURE(P);
     CHECK(run_processes(P, "rank of windows") == all_well(P));
   }
+}
+
+TEST_CASE("rank of windows of the device API" * doctest::skip())
+{
+  int const rank = number_from(rank_variable), size = number_from(size_variable);
+  REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
+  Cuda const exec;
+  NcclDeviceCommunicator const comm(
+      shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
+  try {
+    exchange(exec, comm, 1001, 20);
+    exchange(exec, comm, 1 << 18, 3);
+  } catch (CommunicationError const& e) {
+    REQUIRE(std::string_view(e.what()).find("symmetric memory") != std::string_view::npos);
+    MESSAGE("not run, as NCCL says: ", e.what());
+  }
+}
+
+TEST_CASE("windows of the device API: processes with a GPU each")
+{
+  int const P = std::min(gpus(), 4);
+  if (P < 2) {
+    MESSAGE("skipped: one GPU");
+    return;
+  }
+  CHECK(run_processes(P, "rank of windows of the device API") == all_well(P));
 }
 
 TEST_CASE("rank of windows of which one is silent" * doctest::skip())

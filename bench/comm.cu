@@ -11,9 +11,12 @@
 //   hierarchical    HierarchicalExchange as of two hosts of P/2
 //   gather_scatter  all_gather and reduce_scatter_sum of bfloat16, a buffer each: moves it twice
 //   window          a kernel that stores 16 bytes at a time into the peers' windows, signal, wait
+//   one_sided       OneSidedExchange's rows of up to 8 KiB: store, signal, wait
 //   nccl            ncclSend and ncclRecv in a group, where there is NCCL and a GPU for each rank
+//   nccl_all_to_all ncclAlltoAll, where NCCL has it
 #include <chrono>
 
+#include "comm_one_sided.cuh"
 #include "comm_ways.cuh"
 #include "main.hpp"
 #include "ranks.cuh"
@@ -42,6 +45,7 @@ void row(benchmark::State& state, int P, index_t bytes)
           move();
         }
         auto const moves = [&](index_t n) {
+          move();  // which the ranks begin apart and end together
           return seconds_of(exec,
                             1,
                             [&] {
@@ -72,8 +76,13 @@ void row(benchmark::State& state, int P, index_t bytes)
 template <class WayT>
 void add(int P, char const* name, index_t most = index_t{256} << 20)
 {
-  for (index_t bytes = index_t{4} << 10; bytes <= most; bytes *= 4) {
-    if (bytes / P < 512) { continue; }
+  std::vector<index_t> sizes;
+  for (index_t bytes = index_t{4} << 10; bytes < index_t{256} << 20; bytes *= 4) {
+    sizes.push_back(bytes);
+  }
+  sizes.insert(sizes.end(), {index_t{128} << 20, index_t{256} << 20});
+  for (index_t const bytes : sizes) {
+    if (bytes > most || bytes / P < 512) { continue; }
     add_row("comm/P" + std::to_string(P) + '/' + name + '/' + std::to_string(bytes),
             [=](benchmark::State& state) { row<WayT>(state, P, bytes); });
   }
@@ -90,8 +99,14 @@ void add_all()
     }
     add<GatherScatter>(P, "gather_scatter");
     add<WindowStores>(P, "window");
+    add<OneSided>(P, "one_sided");
 #if defined(MOE_BENCH_WITH_NCCL)
-    if (P <= gpus()) { add<NcclSends>(P, "nccl"); }
+    if (P <= gpus()) {
+      add<NcclSends>(P, "nccl");
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+      add<NcclAllToAll>(P, "nccl_all_to_all");
+#endif
+    }
 #endif
   }
 }

@@ -1,5 +1,5 @@
 #pragma once
-// NCCL's sends, as its users write them, for comm.cu.
+// NCCL's sends, as its users write them, and its all-to-all, for comm.cu.
 #include <map>
 #include <vector>
 
@@ -29,14 +29,23 @@ inline std::vector<ncclComm_t> const& nccl_world(int P)
   return world;
 }
 
-class NcclSends {
+class NcclWay {
  public:
   static constexpr int moves = 1;
   static void prepare(int P) { (void)nccl_world(P); }  // before ranks are threads
-  NcclSends(ThreadCommunicator const& comm, Buffers& buffers)
+  NcclWay(ThreadCommunicator const& comm, Buffers& buffers)
       : buffers_{buffers}, nccl_{nccl_world(comm.size())[static_cast<std::size_t>(comm.rank())]}
   {
   }
+
+ protected:
+  Buffers& buffers_;
+  ncclComm_t nccl_;
+};
+
+class NcclSends : public NcclWay {
+ public:
+  using NcclWay::NcclWay;
   void operator()() const
   {
     auto const n = static_cast<std::size_t>(buffers_.part);
@@ -57,10 +66,22 @@ class NcclSends {
     }
     nccl_try(ncclGroupEnd());
   }
-
- private:
-  Buffers& buffers_;
-  ncclComm_t nccl_;
 };
+
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
+class NcclAllToAll : public NcclWay {
+ public:
+  using NcclWay::NcclWay;
+  void operator()() const
+  {
+    nccl_try(ncclAlltoAll(buffers_.send.const_view().data_handle(),
+                          buffers_.receive.view().data_handle(),
+                          static_cast<std::size_t>(buffers_.part),
+                          ncclInt8,
+                          nccl_,
+                          buffers_.exec.stream()));
+  }
+};
+#endif
 
 }  // namespace moe_bench

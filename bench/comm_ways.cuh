@@ -156,8 +156,17 @@ static __global__ void store_kernel(uint4 const* from,
   auto* const there  = reinterpret_cast<uint4*>(window.of(r)) + to * words;
   auto const* mine   = from + r * words;
   index_t const step = index_t{blockDim.x} * gridDim.x;
-  for (index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words; i += step) {
-    there[i] = mine[i];
+  constexpr int each = 4;  // loads before the first store
+  for (index_t i = index_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words; i += each * step) {
+    uint4 v[each];
+#pragma unroll
+    for (int u = 0; u < each; ++u) {
+      v[u] = i + u * step < words ? mine[i + u * step] : uint4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (int u = 0; u < each; ++u) {
+      if (i + u * step < words) { there[i + u * step] = v[u]; }
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 // Numbers to work on: uniform, the same in every run.
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -35,6 +36,27 @@ struct UniformRow {
     for (index_t j = team.lane(); j < out.extent(1); j += team.size()) {
       float const u = uniform(seed, i * out.extent(1) + j) + common * uniform(seed + 1, j);
       out(i, j)     = static_cast<T>(scale * u);
+    }
+  }
+};
+
+// Logits of which the k largest are k draws without replacement, expert e as likely as
+// 1 / (1 + place(e))^zipf: its logarithm and Gumbel noise. Places are spread over the experts.
+template <class ExecT>
+struct ZipfLogitsRow {
+  moe::View<float, 2, ExecT> out;
+  std::uint32_t seed;
+  float zipf;
+
+  template <moe::Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t i) const
+  {
+    index_t const E = out.extent(1);
+    for (index_t e = team.lane(); e < E; e += team.size()) {
+      float const u     = 0.5f * (uniform(seed, i * E + e) + 1) + 0x1p-25f;  // above 0
+      auto const place  = static_cast<float>(e * 37 % E);
+      float const noise = -std::log(-std::log(u < 1 ? u : 0x1.fffffep-1f));
+      out(i, e)         = noise - zipf * std::log(1 + place);
     }
   }
 };

@@ -1,14 +1,12 @@
-// Rows on their way: packing, encoding, decoding and the combine, each beside a copy of as many
-// bytes within the space, since none can be quicker than its memory.
-#include <algorithm>
-#include <vector>
-
+// Rows on their way: packing, encoding, decoding, one-sided stores and the combine, each beside a
+// copy of as many bytes within the space.
 #include <moe/dispatch/wire_rows.hpp>
 
+#include "beside_copy.hpp"
 #include "main.hpp"
+#include "one_sided_case.hpp"
 #include "routing_case.hpp"
 #include "shapes.hpp"
-#include "timer.hpp"
 
 namespace moe_bench {
 namespace {
@@ -58,49 +56,6 @@ struct RowsCase {
   RoutingCase<ExecT, typename ShapeT::Router> batch;
   moe::RoutingPlan<ExecT> plan;
 };
-
-inline double median(std::vector<double> times)
-{
-  auto const middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
-}
-
-// `moved` bytes are read and written, all told; `of_copy` is the share of a copy's speed. Medians,
-// the copy's from the same process just before.
-template <class ExecT, class Work>
-void measure_beside_copy(benchmark::State& state,
-                         ExecT const& exec,
-                         index_t moved,
-                         Work const& work)
-{
-  auto const time = [&](auto const& what) {
-    Timer<ExecT> const timer(exec);
-    what();
-    return timer.stop();
-  };
-  double copy = 0;
-  {
-    moe::Tensor<std::byte, 1, ExecT> from(exec, moved / 2), to(exec, moved / 2);
-    exec.zero(from.view().data_handle(), from.bytes());
-    auto const copy_once = [&] {
-      exec.copy(to.view().data_handle(), from.view().data_handle(), from.bytes());
-    };
-    copy_once();
-    std::vector<double> times(21);
-    std::generate(times.begin(), times.end(), [&] { return time(copy_once); });
-    copy = median(times);
-  }
-  work();
-  std::vector<double> times;
-  for (auto _ : state) {
-    times.push_back(time(work));
-    state.SetIterationTime(times.back());
-  }
-  state.counters["bytes/s"]      = static_cast<double>(moved) / median(times);
-  state.counters["copy_bytes/s"] = static_cast<double>(moved) / copy;
-  state.counters["of_copy"]      = copy / median(times);
-}
 
 // Each token's row to the slots of its K experts.
 template <class ExecT, class ShapeT>
@@ -155,6 +110,51 @@ void decode(benchmark::State& state)
   });
 }
 
+// As rank 0 of a world whose windows are all in this space's memory.
+template <int P>
+struct Ranks {
+  static constexpr int count = P;
+};
+template <class Case, class ExecT>
+OneSidedCase<ExecT, BFloat16> one_sided_case(Case const& work, int ranks)
+{
+  return {work.exec(),
+          ranks,
+          work.batch.routing.assignments(),
+          work.plan,
+          work.batch.routing.weight.const_view(),
+          Case::D};
+}
+
+// Each token's row into the window of every rank that has an expert for it.
+template <class ExecT, class ShapeT, class RanksT>
+void one_sided_to_experts(benchmark::State& state)
+{
+  using Case = RowsCase<ExecT, ShapeT>;
+  Case const work;
+  auto const windows = one_sided_case<Case, ExecT>(work, RanksT::count);
+  auto const x       = work.rows(Case::tokens, 1);
+  measure_beside_copy(
+      state,
+      work.exec(),
+      (Case::tokens + windows.rows_to_experts()) * Case::D * index_t{sizeof(BFloat16)},
+      [&] { windows.store_to_experts(x.const_view()); });
+}
+
+// The rows of rank 0's experts into the windows of their tokens' ranks.
+template <class ExecT, class ShapeT, class RanksT>
+void one_sided_home(benchmark::State& state)
+{
+  using Case = RowsCase<ExecT, ShapeT>;
+  Case const work;
+  auto const windows = one_sided_case<Case, ExecT>(work, RanksT::count);
+  index_t const R    = windows.rows_home();
+  auto const rows    = work.rows(R, 1);
+  measure_beside_copy(state, work.exec(), 2 * R * Case::D * index_t{sizeof(BFloat16)}, [&] {
+    windows.store_home(rows.const_view());
+  });
+}
+
 // Rows at their slots back to tokens.
 template <class ExecT, class ShapeT>
 void combine_rows(benchmark::State& state)
@@ -188,6 +188,14 @@ MOE_BENCHMARK(decode, Mixtral, moe::Float8Wire)->Apply(manual);
 MOE_BENCHMARK(decode, Qwen3, moe::Float8Wire)->Apply(manual);
 MOE_BENCHMARK(encode, Mixtral, moe::FloatWire)->Apply(manual);
 MOE_BENCHMARK(decode, Mixtral, moe::FloatWire)->Apply(manual);
+MOE_BENCHMARK(one_sided_to_experts, Mixtral, Ranks<1>)->Apply(manual);
+MOE_BENCHMARK(one_sided_to_experts, Mixtral, Ranks<4>)->Apply(manual);
+MOE_BENCHMARK(one_sided_to_experts, Qwen3, Ranks<1>)->Apply(manual);
+MOE_BENCHMARK(one_sided_to_experts, Qwen3, Ranks<4>)->Apply(manual);
+MOE_BENCHMARK(one_sided_home, Mixtral, Ranks<1>)->Apply(manual);
+MOE_BENCHMARK(one_sided_home, Mixtral, Ranks<4>)->Apply(manual);
+MOE_BENCHMARK(one_sided_home, Qwen3, Ranks<1>)->Apply(manual);
+MOE_BENCHMARK(one_sided_home, Qwen3, Ranks<4>)->Apply(manual);
 MOE_BENCHMARK(combine_rows, Mixtral)->Apply(manual);
 MOE_BENCHMARK(combine_rows, Qwen3)->Apply(manual);
 

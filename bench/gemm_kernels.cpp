@@ -2,11 +2,10 @@
 // dense product of as many operations: every use that a layer makes of them, at full size, with
 // random routing.
 #if defined(__CUDACC__)
-#include <algorithm>
-#include <random>
 #include <string>
 
 #include "dense_bound.cuh"
+#include "gemm_routing.hpp"
 #include "main.hpp"
 #include "shapes.hpp"
 
@@ -34,31 +33,6 @@ namespace {
 
 using moe::Id, moe::Transpose;
 using T = moe::BFloat16;
-
-// Rows (A) of tokens' choices, by expert: which token each is, and where experts begin.
-struct Routing {
-  std::vector<Id> token, offsets{0};
-
-  explicit Routing(Shape const& s)
-  {
-    std::mt19937 random(1);
-    std::vector<std::vector<Id>> of_expert(static_cast<std::size_t>(s.experts));
-    std::vector<std::size_t> experts(of_expert.size());
-    for (std::size_t e = 0; e < experts.size(); ++e) {
-      experts[e] = e;
-    }
-    for (Id t = 0; t < static_cast<Id>(s.tokens); ++t) {
-      for (std::size_t k = 0; k < static_cast<std::size_t>(s.top_k); ++k) {
-        std::swap(experts[k], experts[k + random() % (experts.size() - k)]);
-        of_expert[experts[k]].push_back(t);
-      }
-    }
-    for (auto const& tokens : of_expert) {
-      token.insert(token.end(), tokens.begin(), tokens.end());
-      offsets.push_back(static_cast<Id>(token.size()));
-    }
-  }
-};
 
 // What a layer computes by a rows product: (K) -> (N), with gathered rows or with those of the
 // product before.

@@ -1,14 +1,18 @@
-// Whole layers on Cuda on the named shapes at full size, bf16 with gradients in bf16, beside one
-// dense problem of as many operations on cuBLAS in the same process. Measured as the peers are
-// (peers/bench_peers.py): medians of 4 to 25 passes that are queued back to back, however short or
-// long --benchmark_min_time.
+// Whole layers on Cuda on the named and the odd shapes at full size, bf16 with gradients in bf16,
+// beside one dense problem of as many operations on cuBLAS in the same process. Measured as the
+// peers are (peers/bench_peers.py): medians of 4 to 25 passes that are queued back to back, however
+// short or long --benchmark_min_time.
 //
 //   layer/<shape>/<serial|batched>/given   ids and weights are given: what the peers' rows contain,
 //                                          everything after the routing decision
 //   layer/<shape>/<serial|batched>/gated   gate and router too
 //   dense_bound/<shape>
+//   layer/<shape>_t<T>/<serial|batched>/<given|gated>   T tokens, evaluation alone
 //
-// A row's time is forward and backward; its counters have the forward pass alone too.
+// A row's time is forward and backward; its counters have the forward pass alone too, what it
+// saves, and the time of each phase (of a few passes under a profiler, which takes time itself).
+// With few tokens the time is that of reading weights: expert_bytes/s, of the experts that have a
+// row.
 #include <string>
 
 #include "dense_bound.cuh"
@@ -49,6 +53,33 @@ void report(benchmark::State& state, Shape const& shape, Times const& times)
   state.counters["forward_FLOP/s"] = flops(shape) / times.forward;
 }
 
+// ms of each phase of a pass, each without the phases within it, and of what is none.
+void count_pass(benchmark::State& state, moe::ProfileReport const& report, moe::Phase pass)
+{
+  for (int stage = 0; stage < moe::ProfileReport::rows; ++stage) {
+    bool const other = stage == moe::stage_phases;
+    double const ms  = report.times[moe::ProfileReport::pass_index(pass)][stage].ms;
+    std::string name = moe::name_of(pass);
+    name += std::string("_") + (other ? "other" : moe::name_of(static_cast<moe::Phase>(stage)));
+    if (ms > 0) { state.counters[name + "_ms"] = ms; }
+  }
+}
+template <class Work>
+void count_phases(benchmark::State& state, Work& work)
+{
+  moe::CudaProfiler profiler;
+  Cuda const exec = work.exec().with(profiler);
+  for (int step = 0; step < 10; ++step) {
+    if (step == 2) { profiler.reset(); }
+    work.forward(exec);
+    work.backward(exec);
+    profiler.end_step();
+  }
+  auto const report = profiler.report();
+  count_pass(state, report, moe::Phase::forward);
+  count_pass(state, report, moe::Phase::backward);
+}
+
 // A shape that does not fit this GPU is a row that says so.
 template <class Row>
 void or_skip(benchmark::State& state, Row const& row)
@@ -86,6 +117,27 @@ void layer_row(benchmark::State& state,
     state.counters["dense_FLOP/s"]         = 3 * flops(shape) / of_dense.both;
     state.counters["dense_forward_FLOP/s"] = flops(shape) / of_dense.forward;
     work.count_load(state);
+    count_phases(state, work);
+  });
+}
+
+template <int GivenK, class LayerT, class ExpertT>
+void evaluate_row(benchmark::State& state,
+                  Shape const& shape,
+                  LayerT const& layer,
+                  ExpertT const& expert)
+{
+  or_skip(state, [&] {
+    auto work = layer_case<Cuda, Element, GivenK>(
+        layer, expert, shape, moe::Products::automatic, /*common*/ 0);
+    double const time = median_seconds(work.exec(), [&] { work.evaluate(); });
+    for (auto _ : state) {
+      state.SetIterationTime(time);
+    }
+    auto const weights = static_cast<double>(3 * shape.hidden * shape.ffn) * sizeof(Element);
+    state.counters["forward_FLOP/s"] = flops(shape) / time;
+    state.counters["tokens/s"]       = static_cast<double>(shape.tokens) / time;
+    state.counters["expert_bytes/s"] = static_cast<double>(work.experts_in_use()) * weights / time;
   });
 }
 
@@ -97,17 +149,25 @@ void add_row(std::string const& name, auto const& row)
       ->Unit(benchmark::kMillisecond);
 }
 
-template <int K, class DispatcherT>
-void add_layers(std::string const& name, Shape const& shape, DispatcherT const& dispatcher)
+// The layers of a dispatcher: row(name, layer, K that is given or 0).
+template <int K, class DispatcherT, class Row>
+void for_each_layer(std::string const& name, DispatcherT const& dispatcher, Row const& row)
 {
+  using RouterT =
+      std::conditional_t<K == 1, moe::SoftmaxTopK<K>, moe::SoftmaxTopK<K, moe::renormalized>>;
   moe::Ffn<moe::SwiGlu> const expert{};
-  moe::Layer const given{moe::GivenRouting<K>{}, moe::Dropless{}, dispatcher, expert};
-  moe::Layer const gated{
-      moe::SoftmaxTopK<K, moe::renormalized>{}, moe::Dropless{}, dispatcher, expert};
-  add_row(name + "/given",
-          [=](benchmark::State& state) { layer_row<K>(state, shape, given, expert); });
-  add_row(name + "/gated",
-          [=](benchmark::State& state) { layer_row<0>(state, shape, gated, expert); });
+  row(name + "/given",
+      moe::Layer{moe::GivenRouting<K>{}, moe::Dropless{}, dispatcher, expert},
+      std::integral_constant<int, K>{});
+  row(name + "/gated",
+      moe::Layer{RouterT{}, moe::Dropless{}, dispatcher, expert},
+      std::integral_constant<int, 0>{});
+}
+template <int K, class Row>
+void for_each_layer(std::string const& name, Row const& row)
+{
+  for_each_layer<K>(name + "/serial", moe::SerialDispatcher{}, row);
+  for_each_layer<K>(name + "/batched", moe::BatchedDispatcher{}, row);
 }
 
 template <int K>
@@ -116,13 +176,35 @@ void add(Shape const& named)
   Shape const shape      = named.full();
   std::string const name = shape.name;
   add_row("dense_bound/" + name, [=](benchmark::State& state) { dense_bound(state, shape); });
-  add_layers<K>("layer/" + name + "/serial", shape, moe::SerialDispatcher{});
-  add_layers<K>("layer/" + name + "/batched", shape, moe::BatchedDispatcher{});
+  for_each_layer<K>("layer/" + name, [&](std::string const& of, auto const& layer, auto given) {
+    if (shape.zipf > 0 && given() == 0) { return; }  // a gate's choices are its own
+    add_row(of, [=](benchmark::State& state) {
+      layer_row<given()>(state, shape, layer, moe::Ffn<moe::SwiGlu>{});
+    });
+  });
+}
+
+template <int K>
+void add_few_tokens(Shape const& named)
+{
+  for (index_t const tokens : few_tokens) {
+    Shape const shape = named.of_tokens(tokens);
+    auto const name   = std::string("layer/") + shape.name + "_t" + std::to_string(tokens);
+    for_each_layer<K>(name, [&](std::string const& of, auto const& layer, auto given) {
+      add_row(of, [=](benchmark::State& state) {
+        evaluate_row<given()>(state, shape, layer, moe::Ffn<moe::SwiGlu>{});
+      });
+    });
+  }
 }
 
 void add_all()
 {
-  for_each_named_shape([](auto top_k, Shape const& shape) { add<top_k()>(shape); });
+  auto const add_shape = [](auto top_k, Shape const& shape) { add<top_k()>(shape); };
+  for_each_named_shape(add_shape);
+  for_each_odd_shape(add_shape);
+  add_few_tokens<8>(qwen3);
+  add_few_tokens<8>(dsv3);
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #pragma once
 // One layer with everything that its passes need, and the counters that compositions are compared
 // by.
+#include <algorithm>
+#include <type_traits>
+
 #include "data.hpp"
 #include "shapes.hpp"
 #include "space.hpp"
@@ -9,7 +12,8 @@
 namespace moe_bench {
 
 // Gradients are of the parameters' element type. GivenK > 0: a layer with GivenRouting<GivenK>,
-// whose ids and weights are those of a softmax over the GivenK largest of random logits.
+// whose ids and weights are those of a softmax over the GivenK largest of random logits (of all
+// logits where K is 1). Passes may be told another handle of the same space: one with a profiler.
 template <class ExecT, class T, int GivenK, class LayerT, class ExpertT>
 class LayerCase {
  public:
@@ -37,10 +41,13 @@ class LayerCase {
 
   [[nodiscard]] ExecT const& exec() const { return space_.exec(); }
 
-  void forward() { layer_.forward(exec(), params_, input(), y_.view(), saved_); }
-  void backward()
+  void forward() { forward(exec()); }
+  void backward() { backward(exec()); }
+  void evaluate() { layer_.evaluate(exec(), params_, input(), y_.view()); }
+  void forward(ExecT const& on) { layer_.forward(on, params_, input(), y_.view(), saved_); }
+  void backward(ExecT const& on)
   {
-    layer_.backward(exec(),
+    layer_.backward(on,
                     params_,
                     saved_,
                     input(),
@@ -57,6 +64,13 @@ class LayerCase {
     auto const rows = static_cast<double>(s.assigned) * (1 - s.dropped_fraction());
     return 2. * rows * static_cast<double>(shape_.hidden) * static_cast<double>(shape_.ffn) *
            (ExpertT::arity + 1);
+  }
+
+  // That have a row, of the forward pass.
+  [[nodiscard]] index_t experts_in_use() const
+  {
+    auto const kept = saved_.statistics(exec()).kept_per_expert;
+    return std::count_if(kept.begin(), kept.end(), [](auto n) { return n > 0; });
   }
 
   // Counters of a row that times forward and backward.
@@ -92,15 +106,19 @@ class LayerCase {
   void give_routing(float common)
   {
     index_t const tokens = shape_.tokens;
-    auto const logits    = uniform_tensor<float>(exec(), tokens, shape_.experts, 5, common);
-    given_               = moe::Routing<float, ExecT>(exec(), tokens, tokens * GivenK, GivenK);
-    d_given_weight_      = moe::Tensor<float, 2, ExecT>(exec(), tokens, GivenK);
-    moe::as_stage(moe::TopKSoftmax<GivenK>{})
-        .route(exec(),
-               moe::SelfCommunicator{},
-               moe::RoutingInput<float, ExecT>{tokens, shape_.experts},
-               logits.const_view(),
-               given_.view());
+    auto logits          = uniform_tensor<float>(exec(), tokens, shape_.experts, 5, common);
+    if (shape_.zipf > 0) {
+      exec().for_each_row(tokens, ZipfLogitsRow<ExecT>{logits.view(), 5, shape_.zipf});
+    }
+    given_          = moe::Routing<float, ExecT>(exec(), tokens, tokens * GivenK, GivenK);
+    d_given_weight_ = moe::Tensor<float, 2, ExecT>(exec(), tokens, GivenK);
+    using RouterT =
+        std::conditional_t<GivenK == 1, moe::SoftmaxTopK<GivenK>, moe::TopKSoftmax<GivenK>>;
+    moe::as_stage(RouterT{}).route(exec(),
+                                   moe::SelfCommunicator{},
+                                   moe::RoutingInput<float, ExecT>{tokens, shape_.experts},
+                                   logits.const_view(),
+                                   given_.view());
   }
 
   LayerT layer_;

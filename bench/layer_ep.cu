@@ -24,10 +24,11 @@
 namespace moe_bench::ep {
 namespace {
 
-// Ways of rows: what is called by all ranks for an exchange, what goes for a token, and the
-// communicator of everything else.
+// Ways of rows: what is called by all ranks for an exchange, what goes for a token, the
+// multiprocessors that chunks' experts leave to it, and the communicator of everything else.
 struct OverThreads {
-  using Rows = moe::EachChoice;
+  using Rows                  = moe::EachChoice;
+  static constexpr int spared = 0;  // copies move rows
   static moe::ThreadCommunicator over(Cuda const&, moe::ThreadCommunicator const& comm)
   {
     return comm;
@@ -49,6 +50,7 @@ struct AllGather : OverThreads {
   static moe::AllGatherExchange make(moe::ThreadCommunicator const&, Shape const&) { return {}; }
 };
 struct OneSided : OverThreads {
+  static constexpr int spared = moe::OneSidedOptions{}.multiprocessors;
   static moe::OneSidedExchange<Cuda> make(moe::ThreadCommunicator const&, Shape const& s)
   {
     return moe::OneSidedExchange<Cuda>({.tokens = s.tokens, .choices = s.tokens * s.top_k});
@@ -99,11 +101,12 @@ void row(benchmark::State& state, Shape const& shape, int P, int chunks)
         use_gpu_of(comm.rank(), P);
         Cuda const exec;
         auto const exchange = WayT::make(comm, shape);
-        moe::AllToAllDispatcher const dispatcher(WayT::over(exec, comm),
-                                                 {.compare_calls = false, .chunks = chunks},
-                                                 moe::BatchedSchedule{},
-                                                 exchange,
-                                                 typename WayT::Rows{});
+        moe::AllToAllDispatcher const dispatcher(
+            WayT::over(exec, comm),
+            {.compare_calls = false, .chunks = chunks, .spare_multiprocessors = WayT::spared},
+            moe::BatchedSchedule{},
+            exchange,
+            typename WayT::Rows{});
         auto work       = rank_case<K>(exec, layer_of<K>(dispatcher), shape, comm.rank());
         auto const r    = static_cast<std::size_t>(comm.rank());
         seen.forward[r] = seconds_on_rank(comm, exec, [&] { work.forward(exec); });

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """One table of moe and its peers, from one run of both on one GPU: bf16, forward and forward + backward.
 
-    python3 bench/peers/compare.py                                  all shapes, the peers that torch alone gives
+    python3 bench/peers/compare.py                                  the named shapes, the peers that torch alone gives
+    python3 bench/peers/compare.py --shapes odd,few                 the odd shapes, and few tokens (evaluation alone)
     python3 bench/peers/compare.py --shapes mixtral,qwen3 --extra megablocks,sonicmoe --per-task 150
     python3 bench/peers/compare.py --ours a.json --peers-results b.json     a table of what was measured before
 
@@ -21,7 +22,11 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAM = HERE.parent.parent / "build" / "bench" / "bench" / "layer_bench_cuda"
-SHAPES = ("mixtral", "dbrx", "olmoe", "qwen3", "dsv3", "sonic7b")
+NAMED = ("mixtral", "dbrx", "olmoe", "qwen3", "dsv3", "sonic7b")
+ODD = ("gpt_oss", "llama4", "experts384", "qwen3_zipf")
+FEW = tuple(f"{shape}_t{tokens}" for shape in ("qwen3", "dsv3") for tokens in (1, 8, 64, 512))
+SHAPES = NAMED + ODD + FEW
+GROUPS = {"named": NAMED, "odd": ODD, "few": FEW, "all": SHAPES}
 
 
 class Problem(Exception):
@@ -66,7 +71,10 @@ def load(path, key):
 
 
 def our_rows(report):
-    """(shape, contender) -> (forward TFLOP/s, of dense, forward + backward TFLOP/s, of dense), or a sentence."""
+    """(shape, contender) -> (forward TFLOP/s, of dense, forward + backward TFLOP/s, of dense), or a sentence.
+
+    None for what a row does not have: backward, and a dense problem, where tokens are few.
+    """
     rows = {}
     for row in report["benchmarks"]:
         match = re.match(r"(dense_bound|layer)/([^/]+)(?:/(serial|batched)/(given|gated))?/", row["name"] + "/")
@@ -83,7 +91,8 @@ def our_rows(report):
         if row.get("error_occurred"):
             rows[shape, name] = row.get("error_message", "failed")
         else:
-            rows[shape, name] = (row["forward_FLOP/s"] / 1e12, fractions[0], row["FLOP/s"] / 1e12, fractions[1])
+            both = row["FLOP/s"] / 1e12 if "FLOP/s" in row else None
+            rows[shape, name] = (row["forward_FLOP/s"] / 1e12, fractions[0], both, fractions[1])
     if not rows:
         raise Problem("The moe side has no row layer/<shape>/...: is it the JSON of layer_bench_cuda?")
     return rows
@@ -100,8 +109,8 @@ def peer_rows(report):
             rows[r["shape"], name] = r["error"]
             continue
         bound = dense.get(r["shape"])
-        of = [r[k] / bound[k] if bound else None for k in ("fwd_tf", "fb_tf")]
-        rows[r["shape"], name] = (r["fwd_tf"], of[0], r["fb_tf"], of[1])
+        of = [r[k] / bound[k] if bound and k in r else None for k in ("fwd_tf", "fb_tf")]
+        rows[r["shape"], name] = (r["fwd_tf"], of[0], r.get("fb_tf"), of[1])
     return rows
 
 
@@ -113,7 +122,7 @@ def wrong_peers(report):
 
 
 def table(ours, theirs):
-    """Markdown. Within a shape the dense rows come first, then the fastest forward + backward."""
+    """Markdown. Within a shape the dense rows come first, then the fastest forward + backward (or forward)."""
     rows = our_rows(ours) | peer_rows(theirs)
     shapes = [s for s in SHAPES if any(shape == s for shape, _ in rows)]
     shapes += sorted({shape for shape, _ in rows} - set(shapes))
@@ -131,7 +140,10 @@ def table(ours, theirs):
         name, values = item
         if isinstance(values, str):
             return (2, 0, name)
-        return (0 if name.startswith("dense") else 1, -values[2], name)
+        return (0 if name.startswith("dense") else 1, -(values[0] if values[2] is None else values[2]), name)
+
+    def rate(value):
+        return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
     def fraction(value):
         return "" if value is None else f"{value:.2f}"
@@ -143,7 +155,7 @@ def table(ours, theirs):
                 reason = " ".join(v.split()).replace("|", "/")[:100]
                 lines.append(f"| {shape} | {name} | {reason} | | | |")
             else:
-                lines.append(f"| {shape} | {name} | {v[0]:.0f} | {fraction(v[1])} | {v[2]:.0f} | {fraction(v[3])} |")
+                lines.append(f"| {shape} | {name} | {rate(v[0])} | {fraction(v[1])} | {rate(v[2])} | {fraction(v[3])} |")
     wrong = wrong_peers(theirs)
     if wrong:
         lines += ["", "Wrong against float32, so their rates say nothing: " + ", ".join(wrong) + "."]
@@ -154,16 +166,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)  # --peers is bench_peers.py's
     parser.add_argument("--program", type=pathlib.Path, default=PROGRAM, help=f"layer_bench_cuda (default: {PROGRAM})")
-    parser.add_argument("--shapes", default=",".join(SHAPES), help="a comma between them (default: all six)")
+    parser.add_argument("--shapes", default="named",
+                        help=f"a comma between them: {', '.join(SHAPES)}, or groups of them: {', '.join(GROUPS)} "
+                             "(default: named)")
     parser.add_argument("--ours", type=pathlib.Path, help="JSON of layer_bench_cuda; it is not run then")
     parser.add_argument("--peers-results", type=pathlib.Path, help="results.json of bench_peers.py; it is not run then")
     parser.add_argument("--out", type=pathlib.Path, help="folder that keeps both sides' JSON and the table")
     arguments, peer_options = parser.parse_known_args()
-    shapes = [s for s in arguments.shapes.split(",") if s]
+    shapes = [s for name in arguments.shapes.split(",") if name for s in GROUPS.get(name, (name,))]
     try:
         unknown = [s for s in shapes if s not in SHAPES]
         if unknown or not shapes:
-            raise Problem(f"--shapes takes {', '.join(SHAPES)}, not {', '.join(unknown) or 'nothing'}.")
+            raise Problem(f"--shapes takes {', '.join(SHAPES + tuple(GROUPS))}, not {', '.join(unknown) or 'nothing'}.")
         with tempfile.TemporaryDirectory() as temporary:
             folder = arguments.out or pathlib.Path(temporary)
             folder.mkdir(parents=True, exist_ok=True)

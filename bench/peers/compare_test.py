@@ -29,6 +29,8 @@ OURS = {
         our_row("layer/mixtral/batched/given", 350, 360, of_dense=0.5, forward_of_dense=0.51),
         our_row("layer/mixtral/batched/gated", 340, 350, of_dense=0.49, forward_of_dense=0.5),
         our_row("layer/mixtral/own", 1, 1, of_dense=0.8),  # of layer_bench on Host
+        {"name": "layer/qwen3_t8/batched/given/iterations:1/manual_time", "run_type": "iteration",
+         "forward_FLOP/s": 4.26e12},  # few tokens: evaluation alone
         {"name": "layer/dsv3/batched/given/iterations:1/manual_time", "run_type": "iteration",
          "error_occurred": True, "error_message": "no memory | at all"},
     ],
@@ -42,6 +44,7 @@ PEERS = {
         {"peer": "gmm_fused", "shape": "mixtral", "fwd_tf": 600.0, "fb_tf": 645.0},
         {"peer": "liger", "shape": "mixtral", "error": "not run: out of time"},
         {"peer": "gmm_fused", "shape": "olmoe", "fwd_tf": 500.0, "fb_tf": 400.0},
+        {"peer": "gmm_fused", "shape": "qwen3_t8", "fwd_tf": 2.0},
         {"peer": "router", "shape": "mixtral", "fwd_ms": 1.0, "fb_ms": 2.0},
     ],
 }
@@ -61,6 +64,8 @@ class Table(unittest.TestCase):
             "| mixtral | liger | not run: out of time | | | |",
             "| olmoe | gmm_fused | 500 |  | 400 |  |",
             "| dsv3 | **moe batched** | no memory / at all | | | |",
+            "| qwen3_t8 | **moe batched** | 4.26 |  |  |  |",
+            "| qwen3_t8 | gmm_fused | 2 |  |  |  |",
             "",
             "Wrong against float32, so their rates say nothing: liger.",
         ])
@@ -100,6 +105,16 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("| mixtral | **moe serial** | 620 | 0.87 | 630 | 0.90 |", result.stdout)
         self.assertEqual((self.folder / "out" / "table.md").read_text(), result.stdout)
+
+    def test_groups_of_shapes(self):
+        program = self.program(f"""
+            options = dict(a[2:].split("=", 1) for a in sys.argv[1:])
+            shapes = options["benchmark_filter"].removeprefix("^(dense_bound|layer)/(").removesuffix(")/").split("|")
+            assert shapes[:2] == ["mixtral", "gpt_oss"] and len(shapes) == 5 and "qwen3_zipf" in shapes, shapes
+            json.dump({OURS!r}, open(options["benchmark_out"], "w"))
+        """)
+        result = self.run_script("--program", program, "--peers-results", self.peers, "--shapes", "mixtral,odd")
+        self.assertEqual(result.returncode, 0, result.stderr)
 
     def expect_sentence(self, sentence, *options, **environment):
         result = self.run_script(*options, **environment)

@@ -169,8 +169,8 @@ void check(Options const& o, std::set<std::string> const& named)
 
 void check_ranks(Options const& options, std::int64_t ranks)
 {
-  if (options.reproducible && options.products != "own") {
-    throw Refused("--reproducible needs --products own: a BLAS promises no bits.");
+  if (options.reproducible && options.products == "blas") {
+    throw Refused("--reproducible needs --products own, not blas: a BLAS promises no bits.");
   }
   if (ranks == 1 && !options.reproducible) { return; }
   Names const changed = changed_policies(options);

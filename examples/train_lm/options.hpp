@@ -43,7 +43,7 @@ struct Options : Policies {
   // this call
   std::vector<std::string> files;
   std::string device   = "host";
-  std::string products = "own";
+  std::string products = "automatic";
   std::int64_t threads = 0;
   std::int64_t ranks   = 1;
   bool processes       = false;

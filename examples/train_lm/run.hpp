@@ -23,9 +23,13 @@ template <class ExecT>
 // This process is one of several with a GPU each and NCCL between them (run_processes.cu).
 [[nodiscard]] int run_process_on_cuda(Options const& options, Checkpoint const* from);
 
+// Where nobody says: the library's own on the host, for their bits; on a GPU, where own dense
+// products are much slower, only where these bits are asked for.
 [[nodiscard]] inline moe::Products products_of(Options const& o)
 {
-  return o.products == "own" ? moe::Products::own : moe::Products::blas;
+  if (o.products == "blas") { return moe::Products::blas; }
+  bool const own = o.products == "own" || o.device == "host" || o.reproducible;
+  return own ? moe::Products::own : moe::Products::automatic;
 }
 
 }  // namespace train_lm

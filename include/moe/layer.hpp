@@ -21,6 +21,8 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   using Stages::bound, Stages::check_backward, Stages::check_forward, Stages::count_blocks,
       Stages::direct_backward_data, Stages::direct_backward_weights, Stages::make_addend,
       Stages::measure, Stages::route, Stages::route_backward, Stages::share;
+
+ protected:
   using Stages::dispatcher_;
 
  public:
@@ -36,6 +38,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   constexpr Layer(
       RouterT router, CapacityT capacity, DispatcherT dispatcher, ExpertT expert, ExtraTs... extras)
       : Stages(router, capacity, dispatcher, expert, extras...)
+  {
+  }
+  // The same layer with another dispatcher.
+  template <class OtherT>
+  constexpr Layer(Layer<RouterT, CapacityT, OtherT, ExpertT, ExtraTs...> const& other,
+                  DispatcherT dispatcher)
+      : Stages(other, dispatcher)
   {
   }
 
@@ -153,6 +162,7 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   {
     Tensor<double, 1, ExecT> norm(exec, 1);
     gradient_norm(exec, grads, norm.view());
+    detail::wait_for_ranks(exec, dispatcher_.communicator());
     double value = 0;
     exec.copy_to_host(&value, norm.const_view().data_handle(), sizeof(value));
     return value;

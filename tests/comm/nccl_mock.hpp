@@ -191,7 +191,7 @@ struct MockNccl {
     ++state().calls[NcclCall::async_error];
     if (comm == nullptr) { return 4; }  // invalid argument
     for (auto& late : state().late) {
-      if (--late.polls == 0) { *late.group = late.made; }
+      if (--late.polls == 0) { std::atomic_ref(*late.group).store(late.made); }
     }
     auto const& fault = state().fault;
     if (hit(NcclCall::async_error, comm->rank)) {

@@ -146,6 +146,34 @@ TEST_CASE("a layer over ranks: the bits of one without profilers, communication 
     return sum;
   };
   CHECK(total(levels) > 1.05 * total(once));
+
+  // Stored rows: a token's once for each rank, counted where they are known; no numbers.
+  auto const stored = run(whole, P, true, [](ThreadCommunicator const&) {
+    return OneSidedExchange<Host>({.tokens = ranks::tokens, .choices = 2 * ranks::tokens});
+  });
+  for (std::size_t r = 0; r < plain.size(); ++r) {
+    CHECK(stored[r].pass == plain[r].pass);
+    CHECK(stored[r].report.bytes_sent > 0.5 * once[r].report.bytes_sent);
+    CHECK(stored[r].report.bytes_sent < once[r].report.bytes_sent);
+  }
+}
+
+TEST_CASE("rows that are stored at other ranks, counted on the device")
+{
+  std::vector<Id> const goes_to{-1, 0, 1, 2, 5, 4, -1}, count{3, 1, 10, 20, 5, 0};
+  std::uint64_t sent = 7;
+  Host const exec({.threads = 1});
+  exec.for_each_row(1,
+                    moe::detail::CountSentRow<Host>{as_view(goes_to),
+                                                    as_view(count),
+                                                    6,  // choices: the last is an old one
+                                                    2,  // chunks, of 3 ranks
+                                                    2,  // experts here
+                                                    1,  // this rank
+                                                    100,
+                                                    &sent});
+  // Parts 0 and 1 are rank 0's, 2 and 3 this one's; counts 10 and 20 came from here.
+  CHECK(sent == 7 + (2 + 2 + 3 + 1 + 5 + 0) * 100);
 }
 
 TEST_CASE("a layer's bytes are those that the simulated rank counts as sent")

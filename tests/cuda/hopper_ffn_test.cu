@@ -1,6 +1,6 @@
 // The FFN's products with activations in their epilogues against the products and the passes over
 // their results: the same bits, for every activation, but for d_weight, which is another sum.
-#include "support/grouped_rows.cuh"
+#include "hopper_cases.cuh"
 
 #include <doctest/doctest.h>
 
@@ -14,6 +14,10 @@ using namespace moe::test;
 
 namespace moe::test {
 
+// A wait that hangs ends in a trap instead.
+struct Watched : detail::HopperTuning {
+  static constexpr bool trap_when_stuck = true;
+};
 struct FfnAhead : Watched {
   static constexpr int lead = 2;
 };

@@ -1,6 +1,6 @@
 // The warp-specialised kernels against those whose warps are all alike: the same bits, whatever the
 // groups, the tuning and the number of blocks.
-#include "support/grouped_rows.cuh"
+#include "hopper_cases.cuh"
 
 #include <doctest/doctest.h>
 
@@ -9,6 +9,10 @@ using namespace moe::test;
 
 namespace moe::test {
 
+// A wait that hangs ends in a trap instead.
+struct Watched : detail::HopperTuning {
+  static constexpr bool trap_when_stuck = true;
+};
 struct Ahead : Watched {
   static constexpr int lead = 2;
 };

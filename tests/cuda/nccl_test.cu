@@ -1,5 +1,4 @@
-// NCCL's communicator on the GPU: a world of one, and processes that share one GPU. NCCL takes
-// ranks on one GPU when each says that it is on a host of its own (NCCL_HOSTID).
+// NCCL's communicator on GPUs: a world of one, and processes.
 #include "support/nccl_loss.hpp"
 
 using namespace moe;
@@ -167,7 +166,7 @@ TEST_CASE("rank of a world" * doctest::skip())
   check_all(exec, comm);
 }
 
-TEST_CASE("worlds of two and four processes on one GPU")
+TEST_CASE("worlds of two and four processes")
 {
   for (int const P : {2, 4}) {
     CAPTURE(P);

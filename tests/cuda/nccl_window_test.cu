@@ -1,9 +1,10 @@
-// Windows of processes that share one GPU, through CUDA IPC, and of a world of one through NCCL's
-// device API. Processes take turns on the GPU, a wait lasts some milliseconds: few rounds.
+// Windows of processes, through CUDA IPC, and of a world of one through NCCL's device API. Where
+// processes share a GPU they take turns on it, a wait lasts some milliseconds: few rounds.
 #include "support/nccl_processes.hpp"
 
 #include <moe/comm/cuda/nccl_window.cuh>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string_view>
 
@@ -73,6 +74,7 @@ TEST_CASE("rank of windows" * doctest::skip())
 {
   int const rank = number_from(rank_variable), size = number_from(size_variable);
   REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
   Cuda const exec;
   NcclCommunicator const comm(shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
   exchange(exec, comm, 1001, 8);
@@ -100,7 +102,7 @@ TEST_CASE("rank of windows" * doctest::skip())
   CHECK(in_a.mistakes() + in_b.mistakes() == 0);
 }
 
-TEST_CASE("windows of two, three and four processes on one GPU")
+TEST_CASE("windows of two, three and four processes")
 {
   for (int const P : {2, 3, 4}) {
     CAPTURE(P);
@@ -108,10 +110,38 @@ TEST_CASE("windows of two, three and four processes on one GPU")
   }
 }
 
+TEST_CASE("rank of windows of the device API" * doctest::skip())
+{
+  int const rank = number_from(rank_variable), size = number_from(size_variable);
+  REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
+  Cuda const exec;
+  NcclDeviceCommunicator const comm(
+      shared_id(rank), rank, size, {.deadline = std::chrono::seconds(60)});
+  try {
+    exchange(exec, comm, 1001, 20);
+    exchange(exec, comm, 1 << 18, 3);
+  } catch (CommunicationError const& e) {
+    REQUIRE(std::string_view(e.what()).find("symmetric memory") != std::string_view::npos);
+    MESSAGE("not run, as NCCL says: ", e.what());
+  }
+}
+
+TEST_CASE("windows of the device API: processes with a GPU each")
+{
+  int const P = std::min(gpus(), 4);
+  if (P < 2) {
+    MESSAGE("skipped: one GPU");
+    return;
+  }
+  CHECK(run_processes(P, "rank of windows of the device API") == all_well(P));
+}
+
 TEST_CASE("rank of windows of which one is silent" * doctest::skip())
 {
   int const rank = number_from(rank_variable), size = number_from(size_variable);
   REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
   Cuda const exec;
   std::vector<int> missing;
   try {
@@ -149,6 +179,7 @@ TEST_CASE("rank of windows of which one is killed" * doctest::skip())
 {
   int const rank = number_from(rank_variable), size = number_from(size_variable);
   REQUIRE(rank >= 0);
+  use_gpu_of_process(rank);
   Cuda const exec;
   bool ended       = false;
   auto const start = Clock::now();

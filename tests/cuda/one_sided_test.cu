@@ -1,6 +1,6 @@
-// Rows stored into windows of peers, between ranks that are threads and share a GPU: the bits of
-// one rank, eager and as a captured graph. While a rank may wait on the GPU no other asks the
-// driver for memory or copies from the host: all that a pass needs is there before.
+// Rows stored into windows of peers, between ranks that are threads: the bits of one rank, eager
+// and as a captured graph. While a rank may wait on a GPU that they share, no other asks the driver
+// for memory or copies from the host: all that a pass needs is there before.
 #include <moe/comm/window_communicator.hpp>
 #include <moe/expert_parallel.hpp>
 #include <moe/moe.cuh>
@@ -13,16 +13,18 @@
 #include <doctest/doctest.h>
 
 #include "support/layer_batch.hpp"
+#include "support/rank_gpus.hpp"
 #include "support/shared_gpu.hpp"
 #include "support/space.hpp"
 
 using namespace moe;
-using moe::test::Batch, moe::test::GateFfnSizes, moe::test::get;
+using moe::test::Batch, moe::test::cuda_of, moe::test::GateFfnSizes, moe::test::get;
 
 namespace {
 
 constexpr index_t tokens = 101;
 ThreadWorldOptions const patient{.deadline = std::chrono::seconds(60)};
+CudaOptions const own_products{.products = Products::own};
 
 GateFfnSizes sizes_of(index_t hidden)
 {
@@ -73,9 +75,8 @@ struct Results {
 };
 
 // Makes the pool of a handle large enough, so that no pass asks the driver.
-Cuda with_memory()
+Cuda with_memory(Cuda const& exec)
 {
-  Cuda const exec(nullptr, {.products = Products::own});
   Tensor<std::byte, 1, Cuda> const all(exec, index_t{64} << 20);
   return exec;
 }
@@ -197,7 +198,7 @@ template <class T, class CapacityT, class Program>
 Results at_one(CapacityT capacity, Batch<T> const& whole, Program const& program)
 {
   auto const layer = layer_of(capacity, Local{});
-  Cuda const exec  = with_memory();
+  Cuda const exec  = with_memory(Cuda(nullptr, own_products));
   RankRun<T, decltype(layer_of(capacity, Local{}))> run(
       layer, exec, whole, 0, tokens, {0, whole.sizes.experts});
   program(run);
@@ -236,7 +237,7 @@ void check_ranks(CapacityT capacity, int chunks, index_t hidden = 64)
       std::vector<Results> results(static_cast<std::size_t>(P));
       ThreadWorld(P, patient).run([&](ThreadCommunicator const& comm) {
         auto const r    = static_cast<std::size_t>(comm.rank());
-        Cuda const exec = with_memory();
+        Cuda const exec = with_memory(cuda_of(comm, own_products));
         OneSidedExchange<Cuda> const exchange({.tokens = tokens, .choices = 2 * tokens});
         AllToAllDispatcher const dispatcher(
             comm, {.compare_calls = false, .chunks = chunks}, BatchedSchedule{}, exchange);
@@ -269,7 +270,7 @@ void check_ranks(CapacityT capacity, int chunks, index_t hidden = 64)
 
 }  // namespace
 
-TEST_CASE("ranks that share a GPU: the bits of one rank")
+TEST_CASE("ranks have the bits of one rank")
 {
   check_ranks<float>(Dropless{}, 1);
   check_ranks<BFloat16>(Dropless{}, 1);
@@ -292,7 +293,7 @@ TEST_CASE("a rank that leaves by an exception ends the others with its cause")
   auto const whole = batch<float>(64);
   auto const run   = [&] {
     ThreadWorld(2, patient).run([&](ThreadCommunicator const& comm) {
-      Cuda const exec = with_memory();
+      Cuda const exec = with_memory(cuda_of(comm, own_products));
       AllToAllDispatcher const dispatcher(
           comm,
           {.compare_calls = false},
@@ -327,7 +328,7 @@ void check_graph(int ranks, int chunks)
   auto const first = first_tokens(ranks, /*odd*/ true);
   ThreadWorld(ranks, patient).run([&](ThreadCommunicator const& comm) {
     auto const r    = static_cast<std::size_t>(comm.rank());
-    Cuda const exec = with_memory();
+    Cuda const exec = with_memory(cuda_of(comm, own_products));
     AllToAllDispatcher const dispatcher(
         WindowCommunicator(exec, comm),
         {.compare_calls = false, .chunks = chunks},

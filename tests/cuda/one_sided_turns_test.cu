@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "support/rank_gpus.hpp"
 #include "support/rank_step.hpp"
 #include "support/shared_gpu.hpp"
 
@@ -17,7 +18,7 @@ RankStep<float> at(int ranks, StepBatch const& batch, int chunks)
 {
   auto const first = first_tokens(batch.tokens, 1, ranks, /*even*/ false);
   return together(at_ranks<float>(ranks, [&](ThreadCommunicator const& comm) {
-    Cuda const exec(nullptr, {.products = Products::own});
+    Cuda const exec = cuda_of(comm, {.products = Products::own});
     OneSidedExchange<Cuda> const exchange(
         {.tokens  = batch.tokens,
          .choices = 2 * batch.tokens,

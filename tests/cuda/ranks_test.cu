@@ -1,29 +1,18 @@
-// A layer whose experts live at ranks that are threads with one GPU: the bits of one rank.
+// A layer whose experts live at ranks that are threads: the bits of one rank.
 #include <doctest/doctest.h>
 
 #include <memory>
 
 #include "support/cuda_rank_layer.hpp"
 #include "support/cuda_resource.hpp"
+#include "support/rank_gpus.hpp"
 
-using moe::BFloat16, moe::Cuda, moe::index_t, moe::ThreadCommunicator, moe::ThreadWorld;
+using moe::BFloat16, moe::Cuda, moe::index_t, moe::Products, moe::ThreadCommunicator,
+    moe::ThreadWorld;
 using moe::test::Batch, moe::test::same_bits;
 using namespace moe::test::rank_layer;
 
 namespace {
-
-template <class T>
-void check_near(std::vector<T> const& a, std::vector<T> const& b)
-{
-  double error = 0, norm = 0;
-  REQUIRE(a.size() == b.size());
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    double const x = static_cast<float>(a[i]), y = static_cast<float>(b[i]);
-    error += (x - y) * (x - y);
-    norm += y * y;
-  }
-  CHECK(error <= (sizeof(T) == 2 ? 1e-5 : 1e-10) * norm);
-}
 
 // How rows travel.
 template <class ExchangeT = moe::FlatExchange, class RowsT = moe::EachChoice>
@@ -35,8 +24,8 @@ struct Way {
 using Each = Way<>;
 using Once = Way<moe::FlatExchange, moe::OncePerRank>;
 
-// Ranks whose parts of the batch begin at first (P + 1), what make(rank) gives being their spaces
-// -> their results, one after the other.
+// Ranks whose parts of the batch begin at first (P + 1), what make(communicator) gives being their
+// spaces -> their results, one after the other.
 template <class T, class CapacityT, class WayT, class MakeT>
 Pass<T> run_ranks(Batch<T> const& whole,
                   CapacityT capacity,
@@ -48,7 +37,7 @@ Pass<T> run_ranks(Batch<T> const& whole,
   std::vector<Pass<T>> passes(static_cast<std::size_t>(ranks));
   ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
       .run([&](ThreadCommunicator const& comm) {
-        Cuda const own = make(comm.rank());
+        Cuda const own = make(comm);
         moe::AllToAllDispatcher const dispatcher(
             comm, {.chunks = way.chunks}, moe::BatchedSchedule{}, way.exchange, way.rows);
         auto const r = static_cast<std::size_t>(comm.rank());
@@ -69,13 +58,18 @@ Pass<T> run_ranks(Batch<T> const& whole,
   return all;
 }
 
-// `unsummed`: rows come home one for each choice, so y has the bits of one rank.
+// `unsummed`: rows come home one for each choice, so y has the bits of one rank. So has dx, where
+// the gate's part of it is a product of the library's: cuBLAS may sum it in another order for other
+// rows.
 template <class T, class CapacityT, class WayT>
-void check_ranks(CapacityT capacity, WayT const& way, bool unsummed = true)
+void check_ranks(CapacityT capacity,
+                 WayT const& way,
+                 bool unsummed     = true,
+                 Products products = Products::own)
 {
   auto const whole =
       Batch<T>::make(layer_of(capacity, moe::BatchedDispatcher<>{}), sizes, tokens, 3);
-  Cuda const exec;
+  Cuda const exec(nullptr, {.products = products});
   auto const one = run_rank<T>(layer_of(capacity, moe::BatchedDispatcher<moe::BatchedSchedule>{}),
                                exec,
                                whole,
@@ -90,27 +84,38 @@ void check_ranks(CapacityT capacity, WayT const& way, bool unsummed = true)
       for (int r = 0; r <= ranks; ++r) {
         first.push_back(r == ranks ? tokens : odd ? r / 2 * 5 : tokens * r / ranks);
       }
-      auto const all = run_ranks<T>(whole, capacity, way, first, [](int) { return Cuda(); });
+      auto const all =
+          run_ranks<T>(whole, capacity, way, first, [&](ThreadCommunicator const& comm) {
+            return moe::test::cuda_of(comm, {.products = products});
+          });
       if (unsummed || ranks == 1) {
         CHECK(same_bits(all.y, one.y));
         CHECK(same_bits(all.evaluated, one.evaluated));
       } else {
         CHECK(same_bits(all.y, all.evaluated));
-        check_near(all.y, one.y);
+        CHECK(near(all.y, one.y));
       }
       CHECK(same_bits(all.expert_grads, one.expert_grads));
-      // The gate's part of dx is cuBLAS's, which may sum it in another order for other rows.
-      check_near(all.dx, one.dx);
+      if (products == Products::own && unsummed) {
+        CHECK(same_bits(all.dx, one.dx));
+      } else {
+        CHECK(near(all.dx, one.dx));
+      }
     }
   }
 }
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("dropless over ranks that share a GPU", T, float, BFloat16)
+TEST_CASE_TEMPLATE("dropless over ranks", T, float, BFloat16)
 {
   check_ranks<T>(moe::Dropless{}, Each{});
   check_ranks<T>(moe::Dropless{}, Once{});
+}
+
+TEST_CASE_TEMPLATE("with the products that are the default", T, float, BFloat16)
+{
+  check_ranks<T>(moe::Dropless{}, Each{}, /*unsummed*/ true, Products::automatic);
 }
 
 TEST_CASE("in chunks, communication beside the experts")
@@ -153,12 +158,14 @@ Pass<T> run_filled(unsigned char fill, CapacityT capacity, WayT const& way)
       Batch<T>::make(layer_of(capacity, moe::BatchedDispatcher<>{}), sizes, tokens, 3);
   std::vector<std::unique_ptr<moe::test::FillingPool>> pools;  // outlive the communicators
   for (std::size_t r = 0; r + 1 < first.size(); ++r) {
-    pools.push_back(std::make_unique<moe::test::FillingPool>(fill));
+    int const ranks = static_cast<int>(first.size()) - 1;
+    pools.push_back(std::make_unique<moe::test::FillingPool>(
+        fill, moe::test::gpu_of(static_cast<int>(r), ranks)));
   }
-  return run_ranks<T>(whole, capacity, way, first, [&](int rank) {
-    return Cuda(
-        nullptr,
-        {.resource = pools[static_cast<std::size_t>(rank)].get(), .products = moe::Products::own});
+  return run_ranks<T>(whole, capacity, way, first, [&](ThreadCommunicator const& comm) {
+    return moe::test::cuda_of(comm,
+                              {.resource = pools[static_cast<std::size_t>(comm.rank())].get(),
+                               .products = Products::own});
   });
 }
 

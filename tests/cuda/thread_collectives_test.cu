@@ -1,6 +1,7 @@
 // Collectives of ranks that are threads with a GPU: in the order of their streams, exact when
 // streams run late, with Host's bits.
 #include "support/cuda_ranks.hpp"
+#include "support/rank_gpus.hpp"
 
 #include <chrono>
 #include <cstring>
@@ -15,36 +16,25 @@ namespace {
 
 constexpr index_t lengths[] = {0, 1, 5, 127, 128, 129, 1000, 2500};
 
-// The device that was current is again at the end.
-struct DeviceScope {
-  explicit DeviceScope(int device)
+// What gives each rank its handle, where two of more ranks than GPUs share one.
+struct InTurn {
+  int devices;
+  Cuda operator()(ThreadCommunicator const& comm) const
   {
-    MOE_CUDA_TRY(cudaGetDevice(&before));
-    MOE_CUDA_TRY(cudaSetDevice(device));
+    MOE_CUDA_TRY(cudaSetDevice(comm.rank() % devices));
+    return Cuda();
   }
-  DeviceScope(DeviceScope const&)            = delete;
-  DeviceScope& operator=(DeviceScope const&) = delete;
-  ~DeviceScope() { (void)cudaSetDevice(before); }
-  int before = 0;
+};
+struct ByRule {
+  Cuda operator()(ThreadCommunicator const& comm) const { return cuda_of(comm); }
 };
 
-// Rank r on device r % devices, that one being current while f runs.
-template <class F>
-void run_on_devices(ThreadWorld const& world, int devices, F const& f)
-{
-  world.run([&](ThreadCommunicator const& comm) {
-    DeviceScope const device(comm.rank() % devices);
-    f(comm);
-  });
-}
-
-template <class T>
-void check_all_collectives(int P, int devices)
+template <class T, class MakeExec = ByRule>
+void check_all_collectives(int P, MakeExec const& make_exec = {})
 {
   CAPTURE(P);
-  CAPTURE(devices);
-  run_on_devices(ThreadWorld(P, long_deadline), devices, [](ThreadCommunicator const& comm) {
-    Buffers<T> buffers(Cuda{}, comm, 2500);
+  ThreadWorld(P, long_deadline).run([&](ThreadCommunicator const& comm) {
+    Buffers<T> buffers(make_exec(comm), comm, 2500);
     index_t round = 0;
     for (int repeat = 0; repeat < 3; ++repeat) {
       for (index_t const n : lengths) {
@@ -57,13 +47,13 @@ void check_all_collectives(int P, int devices)
 
 // Rounds whose streams start late, each rank's by its own time, so that all of them are enqueued
 // before the first runs; then some rank's stream is late again and again.
-void check_late_streams(int P, int devices)
+template <class MakeExec = ByRule>
+void check_late_streams(int P, MakeExec const& make_exec = {})
 {
   CAPTURE(P);
-  CAPTURE(devices);
-  run_on_devices(ThreadWorld(P, long_deadline), devices, [&](ThreadCommunicator const& comm) {
+  ThreadWorld(P, long_deadline).run([&](ThreadCommunicator const& comm) {
     int const me = comm.rank();
-    Buffers<float> buffers(Cuda{}, comm, 40000);
+    Buffers<float> buffers(make_exec(comm), comm, 40000);
     buffers.all_collectives(comm, 0, 40000);  // staged bytes do not grow below
     buffers.all_collectives(comm, 1, 40000);
     for (int late = 0; late < P; ++late) {
@@ -82,13 +72,6 @@ void check_late_streams(int P, int devices)
   });
 }
 
-int device_count()
-{
-  int n = 0;
-  MOE_CUDA_TRY(cudaGetDeviceCount(&n));
-  return n;
-}
-
 }  // namespace
 
 TEST_CASE_TEMPLATE("every collective delivers what it says, over and over, without a wait",
@@ -99,39 +82,48 @@ TEST_CASE_TEMPLATE("every collective delivers what it says, over and over, witho
                    index_t)
 {
   for (int P = 1; P <= 4; ++P) {
-    check_all_collectives<T>(P, 1);
+    check_all_collectives<T>(P);
   }
 }
 
 TEST_CASE("streams that run late: events order them, no host does")
 {
   for (int P = 2; P <= 4; ++P) {
-    check_late_streams(P, 1);
+    check_late_streams(P);
   }
 }
 
-TEST_CASE("a GPU for each rank")
+TEST_CASE("of several GPUs, one for each rank but two that share one")
 {
-  int const devices = device_count();
+  int const devices = gpus();
   if (devices < 2) {
     MESSAGE("skipped: one GPU");
     return;
   }
-  for (int P = 2; P <= devices + 1; ++P) {  // with one more, two ranks share a GPU
-    check_all_collectives<float>(P, devices);
-    check_all_collectives<BFloat16>(P, devices);
-    check_late_streams(P, devices);
+  check_all_collectives<float>(devices + 1, InTurn{devices});
+  check_all_collectives<BFloat16>(devices + 1, InTurn{devices});
+  check_late_streams(devices + 1, InTurn{devices});
+}
+
+TEST_CASE("a rank stays on the GPU of its first collective")
+{
+  if (gpus() < 2) {
+    MESSAGE("skipped: one GPU");
+    return;
   }
-  run_on_devices(ThreadWorld(1), devices, [](ThreadCommunicator const& comm) {
-    Buffers<float> buffers(Cuda{}, comm, 10);
+  ThreadWorld(1).run([](ThreadCommunicator const& comm) {
+    Buffers<float> buffers(cuda_of(comm), comm, 10);
     buffers.all_reduce(comm, 0, 10);
     CHECK(buffers.mistakes() == 0);
     MOE_CUDA_TRY(cudaSetDevice(1));
-    Buffers<float> other(Cuda{}, comm, 10);
-    CHECK_THROWS_WITH_AS(other.all_reduce(comm, 0, 10),
-                         doctest::Contains("the Cuda handle's device is 1, must be that of this "
-                                           "rank's first collective here (0)"),
-                         StateError);
+    {
+      Buffers<float> other(Cuda{}, comm, 10);
+      CHECK_THROWS_WITH_AS(other.all_reduce(comm, 0, 10),
+                           doctest::Contains("the Cuda handle's device is 1, must be that of this "
+                                             "rank's first collective here (0)"),
+                           StateError);
+    }
+    use_gpu_of(0, 1);
   });
 }
 
@@ -139,7 +131,7 @@ TEST_CASE("a GPU for each rank")
 TEST_CASE("a collective returns before it has run")
 {
   ThreadWorld(3, long_deadline).run([](ThreadCommunicator const& comm) {
-    Buffers<float> buffers(Cuda{}, comm, 1000);
+    Buffers<float> buffers(cuda_of(comm), comm, 1000);
     buffers.all_collectives(comm, 0, 1000);
     buffers.all_collectives(comm, 1, 1000);
     buffers.exec.synchronize();
@@ -158,7 +150,7 @@ TEST_CASE("a collective returns before it has run")
 TEST_CASE("a rank may change its stream from one collective to the next")
 {
   ThreadWorld(3, long_deadline).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     Buffers<float> one(exec, comm, 30000), other(exec.lane(0), comm, 30000);
     for (index_t round = 0; round < 40; ++round) {
       auto& buffers = round % 2 == 0 ? one : other;
@@ -175,7 +167,7 @@ TEST_CASE("groups, and collectives on Host between those on Cuda")
 {
   ThreadWorld(4, long_deadline).run([](ThreadCommunicator const& comm) {
     auto const pair = comm.split(comm.rank() % 2, -comm.rank());
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     Host const host{{.threads = 1}};
     Buffers<float> all(exec, comm, 5000), two(exec, pair, 5000);
     for (index_t round = 0; round < 20; ++round) {
@@ -201,7 +193,7 @@ std::vector<T> sums_of(int P, index_t n, MakeExec const& make_exec)
 {
   std::vector<std::vector<T>> results(static_cast<std::size_t>(P));
   ThreadWorld(P, long_deadline).run([&](ThreadCommunicator const& comm) {
-    auto const exec    = make_exec();
+    auto const exec    = make_exec(comm);
     using ExecT        = std::decay_t<decltype(exec)>;
     double const scale = std::is_integral_v<T> ? 4e8 : 1;  // some sums of Id wrap around
     auto const seed    = static_cast<unsigned>(comm.rank());
@@ -228,8 +220,8 @@ TEST_CASE_TEMPLATE("sums have Host's bits", T, float, double, Half, BFloat16, Id
 {
   auto const check = [](int P, index_t n) {
     CAPTURE(P);
-    auto const host = sums_of<T>(P, n, [] { return Host{{.threads = 1}}; });
-    auto const cuda = sums_of<T>(P, n, [] { return Cuda{}; });
+    auto const host = sums_of<T>(P, n, [](auto const&) { return Host{{.threads = 1}}; });
+    auto const cuda = sums_of<T>(P, n, ByRule{});
     REQUIRE(host.size() == static_cast<std::size_t>(2 * P * n));
     CHECK(std::memcmp(host.data(), cuda.data(), host.size() * sizeof(T)) == 0);
   };

@@ -1,4 +1,4 @@
-// A layer over ranks that share a GPU, whose counts are summed over a window: the bits of the same
+// A layer over ranks, whose counts are summed over a window: the bits of the same
 // layer over the inner communicator.
 #include <moe/comm/window_communicator.hpp>
 
@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include "support/cuda_rank_layer.hpp"
+#include "support/rank_gpus.hpp"
 #include "support/shared_gpu.hpp"
 
 using namespace moe;
@@ -28,7 +29,7 @@ std::vector<rank_layer::Pass<float>> passes_over(Batch<float> const& whole,
 {
   std::vector<rank_layer::Pass<float>> passes(static_cast<std::size_t>(P));
   ThreadWorld(P, {.deadline = std::chrono::seconds(60)}).run([&](ThreadCommunicator const& thread) {
-    Cuda const exec = Cuda{}.with_own_products();  // no library asks for memory on its way
+    Cuda const exec = cuda_of(thread).with_own_products();  // no library asks for memory on its way
     auto const comm = make(exec, thread);
     AllToAllDispatcher const dispatcher(comm);
     index_t const first = rank_layer::tokens * comm.rank() / P;

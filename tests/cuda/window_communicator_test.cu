@@ -1,5 +1,5 @@
-// Small collectives over a window, between ranks that are threads and share a GPU. While a rank may
-// wait on the GPU, no other allocates or copies from the host: inputs are there before.
+// Small collectives over a window, between ranks that are threads. While a rank may wait on a GPU
+// that they share, no other allocates or copies from the host: inputs are there before.
 #include <moe/comm/cuda/thread_call.cuh>
 #include <moe/comm/cuda/thread_window.cuh>
 #include <moe/comm/thread_world.hpp>
@@ -15,6 +15,7 @@
 #include <doctest/doctest.h>
 
 #include "support/rank_ends.hpp"
+#include "support/rank_gpus.hpp"
 #include "support/window_ranks.hpp"
 
 using namespace moe;
@@ -137,7 +138,7 @@ TEST_CASE_TEMPLATE("results have the bits of ThreadCommunicator's on Host, round
   for (int const P : {1, 2, 3, 4}) {
     CAPTURE(P);
     ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
-      Cuda const exec;
+      Cuda const exec         = cuda_of(comm);
       constexpr index_t limit = 3000 / static_cast<index_t>(sizeof(T));
       std::vector<index_t> lengths;
       for (int repeat = 0; repeat < 8; ++repeat) {
@@ -164,7 +165,7 @@ TEST_CASE_TEMPLATE("results have the bits of ThreadCommunicator's on Host, round
 TEST_CASE("what is larger than the window's part goes to the inner communicator")
 {
   ThreadWorld(3, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     std::vector<index_t> const lengths{10, 11, 10, 500, 3};
     Calls<float> const calls(comm, lengths);
     Tensor<float, 1, Cuda> buffers(exec, static_cast<index_t>(calls.buffers().size()));
@@ -321,7 +322,7 @@ TEST_CASE("a captured graph of collectives is replayed, with other inputs each t
   for (int const P : {1, 2, 3, 4}) {
     CAPTURE(P);
     ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
-      Cuda const exec;
+      Cuda const exec = cuda_of(comm);
       Small const small(exec, comm, {.bytes = 2048});
       Step step(exec, small);
       Tensor<float, 1, Cuda> large(exec, 513);
@@ -357,7 +358,7 @@ TEST_CASE("a captured graph of collectives is replayed, with other inputs each t
 TEST_CASE("groups, each with a window of its own")
 {
   ThreadWorld(4, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     Small const small(exec, comm);
     Small const pair = small.split(comm.rank() % 2, comm.rank());
     Step all(exec, small), two(exec, pair);
@@ -375,7 +376,7 @@ TEST_CASE("groups, each with a window of its own")
 TEST_CASE("a rank that never comes: zeros, and a timeout that names it")
 {
   auto const end = run_to_end(ThreadWorld(3, patient), [](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     std::vector<Id> const ones(100, 1);
     std::vector<Id> got(100, 1), gathered(300, 1);
     Tensor<Id, 1, Cuda> x(exec, 100), all(exec, 300);
@@ -409,7 +410,7 @@ TEST_CASE("a rank that throws ends the others with its cause")
       CAPTURE(P);
       CAPTURE(failing);
       auto const end = run_to_end(ThreadWorld(P, patient), [&](ThreadCommunicator const& comm) {
-        Cuda const exec;
+        Cuda const exec = cuda_of(comm);
         Tensor<float, 1, Cuda> x(exec, 100);
         exec.zero(x.view().data_handle(), x.bytes());
         Small const small(exec, comm);

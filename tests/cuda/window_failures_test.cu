@@ -1,4 +1,4 @@
-// Windows of ranks that are threads and share a GPU: ranks that never signal, that throw, that ask
+// Windows of ranks that are threads: ranks that never signal, that throw, that ask
 // for something else.
 #include <moe/comm/cuda/thread_window.cuh>
 #include <moe/comm/thread_world.hpp>
@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include "support/rank_ends.hpp"
+#include "support/rank_gpus.hpp"
 #include "support/window_ranks.hpp"
 
 using namespace moe;
@@ -46,7 +47,7 @@ TEST_CASE("ranks that never signal: a timeout that names them, within the deadli
         absent.push_back(r);
       }
       auto const end = run_to_end(ThreadWorld(P, patient), [&](ThreadCommunicator const& comm) {
-        Cuda const exec;
+        Cuda const exec   = cuda_of(comm);
         auto const window = comm.window(
             exec,
             64,
@@ -85,7 +86,7 @@ TEST_CASE("ranks that never signal: a timeout that names them, within the deadli
 TEST_CASE("in time there is no failure to see")
 {
   ThreadWorld(2, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec   = cuda_of(comm);
     auto const window = comm.window(exec, 64, {.deadline = std::chrono::seconds(20)});
     if (comm.rank() == 1) { run_late(exec, 200); }
     window.signal(exec, 0);
@@ -105,7 +106,7 @@ TEST_CASE("a rank that throws while the others wait")
         CAPTURE(P);
         CAPTURE(failing);
         auto const end = run_to_end(ThreadWorld(P, patient), [&](ThreadCommunicator const& comm) {
-          Cuda const exec;
+          Cuda const exec = cuda_of(comm);
           auto const window =
               comm.window(exec, WindowRounds::bytes(P, 4096), {.one_kernel_at_a_time = turns});
           WindowRounds mine(exec, window, 4096);
@@ -140,8 +141,8 @@ TEST_CASE("bytes, channels or the way of waiting that differ are refused, with t
 {
   auto const refused = [](std::size_t bytes, WindowOptions const& options, char const* text) {
     auto const end = run_to_end(ThreadWorld(3, patient), [&](ThreadCommunicator const& comm) {
-      bool const odd = comm.rank() == 2;
-      Cuda const exec;
+      bool const odd  = comm.rank() == 2;
+      Cuda const exec = cuda_of(comm);
       (void)comm.window(exec, odd ? bytes : 64, odd ? options : WindowOptions{});
     });
     CHECK(end.thrown.kind == RankEnd::communication);
@@ -158,7 +159,7 @@ TEST_CASE("bytes, channels or the way of waiting that differ are refused, with t
 TEST_CASE("more memory than there is: a typed error, and the rank can try again")
 {
   ThreadWorld(2, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     if (comm.rank() == 1) {
       CHECK_THROWS_WITH_AS((void)comm.window(exec, std::size_t{1} << 45),
                            doctest::Contains("moe::ThreadCommunicator::window: bytes is "),

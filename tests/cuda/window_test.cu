@@ -1,4 +1,4 @@
-// Windows of ranks that are threads and share a GPU, and of a world of one.
+// Windows of ranks that are threads, and of a world of one.
 #include <moe/comm/cuda/thread_window.cuh>
 #include <moe/comm/thread_world.hpp>
 
@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include "support/rank_ends.hpp"
+#include "support/rank_gpus.hpp"
 #include "support/window_ranks.hpp"
 
 using namespace moe;
@@ -22,7 +23,7 @@ ThreadWorldOptions const patient{.deadline = std::chrono::seconds(60)};
 
 void exchange(ThreadCommunicator const& comm, index_t words, int rounds, bool late)
 {
-  Cuda const exec;
+  Cuda const exec   = cuda_of(comm);
   auto const window = comm.window(exec, WindowRounds::bytes(comm.size(), words));
   WindowRounds mine(exec, window, words);
   for (int round = 0; round < rounds; ++round) {
@@ -50,7 +51,7 @@ TEST_CASE("what a rank stored before its signal is there after the wait")
 TEST_CASE("a window: its facts, zeros, an alignment of 256 bytes")
 {
   ThreadWorld(3, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec   = cuda_of(comm);
     auto const window = comm.window(exec, 1001, {.channels = 3});
     CHECK(window.bytes() == 1001);
     CHECK(window.rank() == comm.rank());
@@ -74,7 +75,7 @@ TEST_CASE("a window: its facts, zeros, an alignment of 256 bytes")
 TEST_CASE("channels count apart, and a rank may signal often before the others wait")
 {
   ThreadWorld(4, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec   = cuda_of(comm);
     auto const window = comm.window(exec, 64, {.channels = 16});
     for (int round = 0; round < 5; ++round) {
       for (int c = 0; c < 16; ++c) {
@@ -95,7 +96,7 @@ TEST_CASE("a captured graph is replayed on all ranks")
   for (int const P : {2, 4}) {
     CAPTURE(P);
     ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
-      Cuda const exec;
+      Cuda const exec     = cuda_of(comm);
       index_t const words = 300;
       auto const window   = comm.window(exec, WindowRounds::bytes(comm.size(), words));
       WindowRounds mine(exec, window, words);
@@ -128,13 +129,71 @@ TEST_CASE("a captured graph is replayed on all ranks")
   }
 }
 
+namespace {
+
+// StoreBlocks' words, by a kernel that raises the flag itself: blocks come to its end at any time.
+__global__ void store_and_signal_kernel(StoreBlocks store, WindowSignal signal)
+{
+  index_t const words = store.words * store.view.size;
+  index_t const step  = index_t{gridDim.x} * blockDim.x;
+  for (index_t n = index_t{blockIdx.x} * blockDim.x + threadIdx.x; n < words; n += step) {
+    auto const to = static_cast<int>(n / store.words);
+    auto* const block =
+        reinterpret_cast<std::uint64_t*>(store.view.of(to)) + store.view.rank * store.words;
+    block[n % store.words] = StoreBlocks::value(store.view.rank, to, *store.round, n % store.words);
+  }
+  signal_when_stored(signal);
+}
+
+void signal_in_kernels(ThreadCommunicator const& comm, unsigned blocks, index_t words)
+{
+  Cuda const exec;
+  auto const window = comm.window(exec, WindowRounds::bytes(comm.size(), words));
+  WindowRounds mine(exec, window, words);
+  auto const by_kernel = [&](Cuda const& on) {
+    auto const signal = window.signal_of_kernel(on, 0);
+    REQUIRE(signal.has_value());
+    store_and_signal_kernel<<<blocks, 64, 0, on.stream()>>>(mine.blocks(), *signal);
+    MOE_CUDA_TRY(cudaGetLastError());
+  };
+  for (int round = 0; round < 60; ++round) {
+    if ((round * 7 + comm.rank() * 5) % 11 == 0) { run_late(exec, 0.3); }
+    if (round % 3 == 2) {
+      mine.run();  // the same counts, whoever signals
+    } else {
+      mine.run(by_kernel);
+    }
+  }
+  CHECK(mine.mistakes() == 0);
+  CHECK(mine.rounds() == 60);
+  CHECK_NOTHROW(window.check());
+}
+
+}  // namespace
+
+TEST_CASE("a kernel that stores and signals in one launch")
+{
+  for (int const P : {1, 2, 4}) {
+    CAPTURE(P);
+    ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
+      signal_in_kernels(comm, 1, 7);
+      signal_in_kernels(comm, 97, 20001);
+    });
+  }
+  ThreadWorld(1, patient).run([](ThreadCommunicator const& comm) {
+    Cuda const exec;
+    auto const turns = comm.window(exec, 64, {.one_kernel_at_a_time = true});
+    CHECK_FALSE(turns.signal_of_kernel(exec, 0).has_value());
+  });
+}
+
 TEST_CASE("windows of groups, several at once")
 {
   ThreadWorld(4, patient).run([](ThreadCommunicator const& comm) {
     auto const pair = comm.split(comm.rank() % 2, comm.rank());
-    Cuda const exec;
-    auto const a = comm.window(exec, WindowRounds::bytes(4, 50));
-    auto const b = pair.window(exec, WindowRounds::bytes(2, 20));
+    Cuda const exec = cuda_of(comm);
+    auto const a    = comm.window(exec, WindowRounds::bytes(4, 50));
+    auto const b    = pair.window(exec, WindowRounds::bytes(2, 20));
     WindowRounds in_a(exec, a, 50), in_b(exec, b, 20);
     for (int round = 0; round < 10; ++round) {
       in_a.run();
@@ -148,7 +207,7 @@ TEST_CASE("windows of groups, several at once")
 TEST_CASE("memory stays for what peers' streams have still to store")
 {
   ThreadWorld(3, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     for (int gone = 0; gone < 3; ++gone) {
       index_t const words = 1 << 20;
       auto window         = std::make_optional(comm.window(exec, WindowRounds::bytes(3, words)));
@@ -168,7 +227,7 @@ TEST_CASE("memory stays for what peers' streams have still to store")
 TEST_CASE("windows that all ranks have let go return their memory")
 {
   ThreadWorld(2, patient).run([](ThreadCommunicator const& comm) {
-    Cuda const exec;
+    Cuda const exec = cuda_of(comm);
     for (int repeat = 0; repeat < 40; ++repeat) {
       auto const window = comm.window(exec, std::size_t{2} << 30);
       WindowRounds mine(exec, window, 100);
@@ -182,12 +241,16 @@ TEST_CASE("all ranks' windows let go by one thread, after their communicators")
 {
   std::vector<std::optional<Window<Cuda>>> windows(3);
   ThreadWorld(3, patient).run([&](ThreadCommunicator const& comm) {
-    windows[static_cast<std::size_t>(comm.rank())] = comm.window(Cuda{}, 4096);
+    windows[static_cast<std::size_t>(comm.rank())] = comm.window(cuda_of(comm), 4096);
   });
   windows[1].reset();
-  Cuda const exec;
-  exec.zero(windows[2]->local(), 4096);
-  exec.synchronize();
+  {
+    use_gpu_of(2, 3);
+    Cuda const exec;
+    exec.zero(windows[2]->local(), 4096);
+    exec.synchronize();
+    use_gpu_of(0, 3);
+  }
   windows.clear();
   CHECK(cudaDeviceSynchronize() == cudaSuccess);
 }

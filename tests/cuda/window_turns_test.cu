@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include "support/rank_gpus.hpp"
 #include "support/window_ranks.hpp"
 
 using namespace moe;
@@ -20,7 +21,7 @@ TEST_CASE("ranks that take turns on the GPU")
   for (int const P : {1, 2, 3, 5}) {
     CAPTURE(P);
     ThreadWorld(P, {.deadline = std::chrono::minutes(4)}).run([](ThreadCommunicator const& comm) {
-      Cuda const exec;
+      Cuda const exec     = cuda_of(comm);
       index_t const words = 33;
       auto const window   = comm.window(
           exec, WindowRounds::bytes(comm.size(), words), {.one_kernel_at_a_time = true});
@@ -40,7 +41,7 @@ TEST_CASE("small collectives of ranks that take turns")
   for (int const P : {1, 2, 3}) {
     CAPTURE(P);
     ThreadWorld(P, {.deadline = std::chrono::minutes(4)}).run([](ThreadCommunicator const& comm) {
-      Cuda const exec;
+      Cuda const exec  = cuda_of(comm);
       auto const ranks = static_cast<std::size_t>(comm.size());
       WindowCommunicator const small(exec, comm, {.bytes = 600, .one_kernel_at_a_time = true});
       Tensor<Half, 1, Cuda> sum(exec, 201);

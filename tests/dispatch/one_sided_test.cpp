@@ -116,6 +116,31 @@ TEST_CASE("rows stored into peers' windows: the bits of one rank")
   check_bits<BFloat16>(drops(), batch<BFloat16>(45), even_parts(2), 1, moe::SerialSchedule{});
 }
 
+// So that several teams work on the rows from one rank for one expert.
+TEST_CASE("room for many more rows than come: the bits of one rank")
+{
+  auto const whole = batch<float>(46);
+  auto const one   = one_rank<float>(moe::Dropless{}, whole);
+  for (int const ranks : {2, 4}) {
+    CAPTURE(ranks);
+    auto const parts = odd_parts(ranks);
+    std::vector<RankPass<float>> passes(static_cast<std::size_t>(ranks));
+    ThreadWorld(ranks, {.deadline = std::chrono::seconds(60)})
+        .run([&](ThreadCommunicator const& comm) {
+          auto const r = static_cast<std::size_t>(comm.rank());
+          Exchange const roomy({.tokens = tokens, .choices = 6000});
+          moe::AllToAllDispatcher const dispatcher(
+              comm, {.chunks = 2}, moe::BatchedSchedule{}, roomy);
+          passes[r] = run_rank<float>(layer_of(moe::Dropless{}, dispatcher),
+                                      own(),
+                                      whole,
+                                      parts[r],
+                                      dispatcher.experts_here(sizes.experts));
+        });
+    check_same(together(passes), one);
+  }
+}
+
 namespace {
 
 // Of one rank: forwards of two batches into states of their own, an evaluation, backwards, the

@@ -164,7 +164,7 @@ TEST_CASE("what ranks cannot share is refused in one sentence")
            {"--ranks 2 --router switch", "default policies, not --router switch"},
            {"--ranks 65", "whole number"},
            {"--reproducible --gate cosine", "default policies, not --gate cosine"},
-           {"--reproducible --products blas", "needs --products own"},
+           {"--reproducible --products blas", "needs --products own, not blas"},
            {"--processes", "--device cuda"},
            {"--processes --ranks 2 --device cuda", "the launcher says"}}) {
     auto const r = run_in(MOE_SOURCE_DIR, small_model + arguments);

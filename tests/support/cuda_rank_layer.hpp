@@ -40,6 +40,19 @@ struct Pass {
   std::vector<S> expert_grads;
 };
 
+// As near as products that are summed in another order.
+template <class T>
+bool near(std::vector<T> const& a, std::vector<T> const& b)
+{
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    double const x = static_cast<float>(a[i]), y = static_cast<float>(b[i]);
+    error += (x - y) * (x - y);
+    norm += y * y;
+  }
+  return a.size() == b.size() && error <= (sizeof(T) == 2 ? 1e-5 : 1e-10) * norm;
+}
+
 template <class V>
 void append(V& to, V const& more)
 {

@@ -1,6 +1,6 @@
 #pragma once
-// Ranks that are processes and share one GPU, with NCCL between them: NCCL takes ranks on one GPU
-// when each says that it is on a host of its own (NCCL_HOSTID).
+// Ranks that are processes with NCCL between them: rank r has GPU r % GPUs. Where some share one,
+// each says that it is on a host of its own (NCCL_HOSTID), as NCCL takes such ranks only then.
 #include <moe/comm/nccl.cuh>
 
 #include <chrono>
@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support/rank_seats.hpp"
+
 namespace moe::test {
 
 using Clock = std::chrono::steady_clock;
@@ -31,6 +33,12 @@ inline int number_from(char const* variable)
 {
   char const* const text = std::getenv(variable);
   return text != nullptr ? std::atoi(text) : -1;
+}
+
+// Before anything is made on it.
+inline void use_gpu_of_process(int rank)
+{
+  MOE_CUDA_TRY(cudaSetDevice(rank % gpus()));
 }
 
 // Rank 0's id, through a file that appears whole.
@@ -60,13 +68,18 @@ struct ProcessRank {
   explicit ProcessRank(NcclOptions const& options) : comm{made(rank, size, options)} {}
 
   int rank = number_from(rank_variable), size = number_from(size_variable);
-  Cuda exec;
+  Cuda exec{on_gpu_of(rank)};
   NcclCommunicator comm;
 
  private:
-  static NcclCommunicator made(int rank, int size, NcclOptions const& options)
+  static Cuda on_gpu_of(int rank)
   {
     REQUIRE(rank >= 0);
+    use_gpu_of_process(rank);
+    return Cuda();
+  }
+  static NcclCommunicator made(int rank, int size, NcclOptions const& options)
+  {
     return {shared_id(rank), rank, size, options};
   }
 };
@@ -86,8 +99,8 @@ inline std::vector<int> run_processes(int P, std::string const& name)
     std::vector<std::string> variables{std::string(rank_variable) + "=" + std::to_string(r),
                                        std::string(size_variable) + "=" + std::to_string(P),
                                        std::string(folder_variable) + "=" + folder,
-                                       "NCCL_HOSTID=moe_rank_" + std::to_string(r),
                                        "NCCL_SOCKET_IFNAME=lo"};
+    if (P > gpus()) { variables.push_back("NCCL_HOSTID=moe_rank_" + std::to_string(r)); }
     std::vector<char*> environment;
     for (auto& v : variables) {
       environment.push_back(v.data());

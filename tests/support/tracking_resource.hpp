@@ -22,6 +22,7 @@ class CountingResource final : public std::pmr::memory_resource {
   [[nodiscard]] std::size_t blocks() const { return allocations() - deallocations(); }
   [[nodiscard]] std::size_t bytes() const { return locked(bytes_); }  // now
   [[nodiscard]] std::size_t high_water() const { return locked(high_water_); }
+  [[nodiscard]] std::size_t all_bytes() const { return locked(all_bytes_); }  // ever asked for
   [[nodiscard]] std::size_t mistakes() const { return locked(mistakes_); }
   void reset_high_water()
   {
@@ -47,6 +48,7 @@ class CountingResource final : public std::pmr::memory_resource {
     live_[p]      = {bytes, alignment};
     ++allocations_;
     bytes_ += bytes;
+    all_bytes_ += bytes;
     high_water_ = std::max(high_water_, bytes_);
     return p;
   }
@@ -71,7 +73,8 @@ class CountingResource final : public std::pmr::memory_resource {
   std::pmr::memory_resource* upstream_;
   mutable std::mutex mutex_;
   std::map<void*, Block> live_;
-  std::size_t allocations_ = 0, deallocations_ = 0, bytes_ = 0, high_water_ = 0, mistakes_ = 0;
+  std::size_t allocations_ = 0, deallocations_ = 0, bytes_ = 0, all_bytes_ = 0, high_water_ = 0,
+              mistakes_ = 0;
 };
 
 // Throws std::bad_alloc when more than `limit` bytes would be in use.

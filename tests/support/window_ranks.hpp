@@ -91,11 +91,11 @@ class WindowRounds {
     return static_cast<std::size_t>(ranks * words) * sizeof(std::uint64_t);
   }
 
-  void store()
+  [[nodiscard]] StoreBlocks blocks()
   {
-    exec_.for_each_row(window_.size(),
-                       StoreBlocks{window_.view(), words_, round_.view().data_handle()});
+    return {window_.view(), words_, round_.view().data_handle()};
   }
+  void store() { exec_.for_each_row(window_.size(), blocks()); }
   void compare()
   {
     exec_.for_each_row(
@@ -105,8 +105,15 @@ class WindowRounds {
   }
   void run()
   {
-    store();
-    window_.signal(exec_, 0);
+    run([this](Cuda const& exec) {
+      store();
+      window_.signal(exec, 0);
+    });
+  }
+  template <class StoreAndSignal>
+  void run(StoreAndSignal const& store_and_signal)
+  {
+    store_and_signal(exec_);
     window_.wait(exec_, 0);
     compare();
     window_.signal(exec_, 1);

@@ -96,6 +96,18 @@ class CommunicatorDecorator {
     before("window", static_cast<index_t>(bytes), 1);
     return comm_.window(exec, bytes, options);
   }
+  // What a communicator has of these is no collective.
+  template <class ExecT>
+    requires requires(CommT const c, ExecT const e) { c.wait(e); }
+  void wait(ExecT const& exec) const
+  {
+    comm_.wait(exec);
+  }
+  void check() const
+    requires requires(CommT const c) { c.check(); }
+  {
+    comm_.check();
+  }
 
  protected:
   struct State {

@@ -116,6 +116,7 @@ TwoLevel<CommT> two_level(ExecT const& exec, CommT const& comm, HostName const& 
   Tensor<index_t, 1, ExecT> send(exec, words), receive(exec, words * P);
   exec.copy_from_host(send.view().data_handle(), name.words.data(), sizeof name.words);
   comm.all_gather(exec, send.const_view(), receive.view());
+  detail::wait_for_ranks(exec, comm);
   exec.copy_to_host(
       names.data(), receive.const_view().data_handle(), names.size() * sizeof(HostName));
   return detail::split_by_host(comm, host_groups(names));

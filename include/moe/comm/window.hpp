@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -54,6 +55,17 @@ struct WindowView {
 };
 static_assert(std::is_trivially_copyable_v<WindowView>);
 
+// A flag that a kernel raises itself, once all of its blocks have stored: signal_when_stored() of
+// comm/cuda/window_signal.cuh. An empty one raises none.
+struct WindowSignal {
+  std::byte* const* memory = nullptr;  // (P)
+  std::size_t flag         = 0;        // where in each memory
+  std::uint64_t* count     = nullptr;  // how often it was raised
+  std::uint32_t* blocks    = nullptr;  // that have stored; 0 between launches
+  int size                 = 0;
+};
+static_assert(std::is_trivially_copyable_v<WindowSignal>);
+
 namespace detail {
 
 // A model of Window on a space.
@@ -69,6 +81,7 @@ class WindowModel {
   virtual void signal(ExecT const& exec, int channel) = 0;
   virtual void wait(ExecT const& exec, int channel)   = 0;
   virtual void check()                                = 0;
+  virtual std::optional<WindowSignal> signal_of_kernel(ExecT const&, int) { return {}; }
 
   WindowView view;
   std::byte* local  = nullptr;  // this rank's memory
@@ -119,6 +132,12 @@ class Window {
   void signal(ExecT const& exec, int channel) const
   {
     entered(exec, "moe::Window::signal", channel).signal(exec, channel);
+  }
+  // signal(), left to the next kernel of this stream, which ends with it: one launch fewer. None
+  // where it takes a launch of its own, or something else than a kernel.
+  [[nodiscard]] std::optional<WindowSignal> signal_of_kernel(ExecT const& exec, int channel) const
+  {
+    return entered(exec, "moe::Window::signal", channel).signal_of_kernel(exec, channel);
   }
   // In stream order: until every peer has raised its flag of `channel` as often as this rank has.
   // At the deadline, or when ranks that are threads learn that their world has failed, it ends all

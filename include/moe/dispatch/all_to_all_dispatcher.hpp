@@ -4,26 +4,14 @@
 // the order of ranks, so experts see their rows in global (token, k) order and give the bits that
 // one rank with all tokens gives.
 #include <concepts>
-#include <memory>
-#include <type_traits>
 
+#include <moe/comm/held.hpp>
+#include <moe/dispatch/all_to_all_options.hpp>
 #include <moe/dispatch/local_dispatcher.hpp>
 #include <moe/dispatch/overlap.hpp>
 #include <moe/dispatch/transport.hpp>
 
 namespace moe {
-
-struct AllToAllOptions {
-  // Every call first compares what the ranks were called with (a small collective, for which the
-  // host waits); off where the caller knows them to be alike.
-  bool compare_calls = true;
-  // A batch goes in so many chunks of each rank's experts, and what one chunk needs travels while
-  // the experts of another work. The same on all ranks; bits do not depend on it.
-  int chunks = 1;
-  // In several chunks, GPU multiprocessors that the experts' products leave to what packs and
-  // moves rows beside them: as many as NCCL's kernels take; none where copy engines move rows.
-  int spare_multiprocessors = 0;
-};
 
 // A communicator that can be copied is a handle and is copied; one that owns is referred to, and
 // must outlive the dispatcher.
@@ -48,28 +36,18 @@ class AllToAllDispatcher {
                               ExchangeT exchange      = {},
                               RowsT rows              = {},
                               WireT wire              = {})
-      : comm_{hold(comm)},
+      : comm_{comm},
         options_{options},
         local_{schedule},
         transport_{detail::make_transport(exchange, rows, wire)}
   {
-    Check const check{"moe::AllToAllDispatcher", comm.rank()};
-    check.at_least("chunks", options.chunks, 1);
-    check.at_most("chunks", options.chunks, "the most that overlap is good for", 1024);
-    check.at_least("spare_multiprocessors", options.spare_multiprocessors, 0);
+    options.check({"moe::AllToAllDispatcher", comm.rank()});
   }
 
   template <class CapacityT>
   static constexpr SlotLayout layout = SlotLayout::compact;
 
-  [[nodiscard]] CommT const& communicator() const
-  {
-    if constexpr (held_by_value) {
-      return comm_;
-    } else {
-      return *comm_;
-    }
-  }
+  [[nodiscard]] CommT const& communicator() const { return comm_.get(); }
   [[nodiscard]] ExpertRange experts_here(index_t experts) const
   {
     return experts_of_rank(experts, communicator().size(), communicator().rank());
@@ -79,6 +57,13 @@ class AllToAllDispatcher {
     return options_.compare_calls && communicator().size() > 1;
   }
   [[nodiscard]] int chunks() const { return options_.chunks; }
+  // This dispatcher among other ranks. Rows travel as they do here.
+  template <class OtherT>
+  [[nodiscard]] auto over(OtherT const& comm) const
+  {
+    return AllToAllDispatcher<OtherT, ScheduleT, ExchangeT, RowsT, WireT>(
+        comm, options_, local_, transport_);
+  }
 
   template <class T, class ExecT, class KernelT>
   struct Saved {
@@ -141,6 +126,7 @@ class AllToAllDispatcher {
         exec, experts, trip.rows(), Pass::infer);
     auto const on = beside_communication(exec);
     go_and_return(exec, trip, in, in.x, x, to.out, home, Leg::forward, [&](int c) {
+      before_experts(on);
       detail::infer_experts(on, local_.schedule, experts, trip.groups(c), rows, to);
     });
     transport_.combine_home(exec, in, in.weight, home, addend, y);
@@ -163,6 +149,7 @@ class AllToAllDispatcher {
       saved.experts = experts.kernel.template make_saved<T>(exec, sizes, trip.rows());
       saved.rows    = trip.rows();
     }
+    saved.x         = {};  // before there is the next
     saved.x         = transport_.make_arrived(exec, trip, sizes.hidden, Leg::forward);
     auto home       = transport_.make_home(exec, trip, sizes.hidden);
     auto const rows = transport_.rows_of(trip, saved.x);
@@ -170,6 +157,7 @@ class AllToAllDispatcher {
         exec, experts, trip.rows(), Pass::forward);
     auto const on = beside_communication(exec);
     go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Leg::forward, [&](int c) {
+      before_experts(on);
       detail::forward_experts(
           on, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
     });
@@ -196,6 +184,7 @@ class AllToAllDispatcher {
     auto const on = beside_communication(exec);
     go_and_return(
         exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, [&](int c) {
+          before_experts(on);
           detail::backward_experts_data(on,
                                         local_.schedule,
                                         experts,
@@ -233,6 +222,7 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_weights(exec, in, experts, saved.experts, dy, work.local, grads);
     }
+    before_experts(exec);
     detail::backward_experts_weights(exec,
                                      local_.schedule,
                                      experts,
@@ -246,17 +236,16 @@ class AllToAllDispatcher {
   }
 
  private:
-  static constexpr bool held_by_value = std::copy_constructible<CommT>;
-  using Held                          = std::conditional_t<held_by_value, CommT, CommT const*>;
-
-  static Held hold(CommT const& comm)
+  template <class, class, class, class, class>
+  friend class AllToAllDispatcher;
+  AllToAllDispatcher(CommT const& comm,
+                     AllToAllOptions options,
+                     Local const& local,
+                     Transport const& transport)
+      : comm_{comm}, options_{options}, local_{local}, transport_{transport}
   {
-    if constexpr (held_by_value) {
-      return comm;
-    } else {
-      return std::addressof(comm);
-    }
   }
+
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
 
   // Where the experts work.
@@ -267,6 +256,15 @@ class AllToAllDispatcher {
       if (options_.chunks > 1) { return exec.sparing(options_.spare_multiprocessors); }
     }
     return exec;
+  }
+
+  // A schedule that reads counts on the host does so after what ranks wait for one another in.
+  template <class ExecT>
+  void before_experts(ExecT const& exec) const
+  {
+    if constexpr (std::same_as<ScheduleT, SerialSchedule>) {
+      if (exec.products() != Products::own) { detail::wait_for_ranks(exec, communicator()); }
+    }
   }
 
   template <class ExecT, class T>
@@ -291,7 +289,7 @@ class AllToAllDispatcher {
   {
     auto const& comm = communicator();
     auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1), leg);
-    detail::Overlap<ExecT> overlap(exec, options_.chunks);
+    detail::Overlap<ExecT> overlap(exec, options_.chunks, detail::pack_sends<Transport>);
     overlap.run(detail::ChunkSteps{
         [&](ExecT const& on, int c) {
           auto const phase = on.phase(Phase::dispatch);
@@ -306,7 +304,7 @@ class AllToAllDispatcher {
         [&](ExecT const& on, int c) { transport_.send_back(on, comm, trip, c, buffers, home); }});
   }
 
-  Held comm_;
+  detail::Held<CommT> comm_;
   AllToAllOptions options_;
   Local local_;
   Transport transport_;

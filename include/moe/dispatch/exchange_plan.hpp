@@ -122,6 +122,10 @@ template <class ExecT, class CommT>
   exec.copy_to_host(
       kept.data(), plan.kept_per_expert.const_view().data_handle(), kept.size() * sizeof(Id));
   exec.copy_to_host(counts.data(), arriving.const_view().data_handle(), counts.size() * sizeof(Id));
+  // A space that computes nothing is told (MemoryMeter).
+  if constexpr (requires { exec.tell_planned_rows(kept, counts); }) {
+    exec.tell_planned_rows(kept, counts);
+  }
 
   ExchangePlan<ExecT> x;
   x.blocks = RowBlocks(ranks);

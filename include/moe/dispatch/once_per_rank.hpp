@@ -21,8 +21,15 @@ struct OncePerRank {
 
 namespace detail {
 
+inline constexpr index_t numbers_of_row = 32;  // of a list, that one team works on
+
+[[nodiscard]] inline index_t rows_of_numbers(index_t n)
+{
+  return (n + numbers_of_row - 1) / numbers_of_row;
+}
+
 // A part is a chunk of a rank: part = rank * chunks + chunk. Where the experts that took a token's
-// choices are; P * chunks: nowhere, as it was dropped.
+// choices are; P * chunks: nowhere, as it was dropped. A row of numbers_of_row choices.
 template <class ExecT>
 struct PartOfChoiceRow {
   View<Id const, 1, ExecT> slot_of;         // (A)
@@ -31,20 +38,25 @@ struct PartOfChoiceRow {
   View<Id, 1, ExecT> part_of;               // (A)
 
   template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t a) const
+  MOE_HOST_DEVICE void operator()(G team, index_t row) const
   {
-    if (team.lane() != 0) { return; }
-    if (slot_of(a) < 0) {
-      part_of(a) = static_cast<Id>(ranks * chunks);
-      return;
+    index_t const end = (row + 1) * numbers_of_row;
+    for (index_t a = row * numbers_of_row + team.lane(); a < end; a += team.size()) {
+      if (a < slot_of.extent(0)) { part_of(a) = part_with_choice(a); }
     }
+  }
+
+ private:
+  [[nodiscard]] MOE_HOST_DEVICE Id part_with_choice(index_t a) const
+  {
+    if (slot_of(a) < 0) { return static_cast<Id>(ranks * chunks); }
     index_t const E = expert_offsets.extent(0) - 1;
     // The last expert that begins at or before the slot: those without rows begin there too.
     index_t const e     = lower_bound(expert_offsets, slot_of(a) + 1) - 1;
     index_t const rank  = part_with(E, ranks, e);
     auto const there    = detail::part_of(E, ranks, rank);
     index_t const chunk = chunk_of_expert(there.count, chunks, e - there.first);
-    part_of(a)          = static_cast<Id>(rank * chunks + chunk);
+    return static_cast<Id>(rank * chunks + chunk);
   }
 };
 
@@ -165,7 +177,7 @@ template <class ExecT, class CommT, class ExchangeT>
   rows.arrived_at = Tensor<Id, 1, ExecT>(exec, slots.rows);
 
   auto const slot_of = plan.slot_of.const_view();
-  exec.for_each_row(A,
+  exec.for_each_row(detail::rows_of_numbers(A),
                     detail::PartOfChoiceRow<ExecT>{
                         slot_of, plan.expert_offsets.const_view(), P, chunks, part_of.view()});
   exec.for_each_row(assignments.tokens,

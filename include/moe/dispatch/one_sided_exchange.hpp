@@ -4,14 +4,12 @@
 // graph. A row of x, or of dy, travels once for each (token, rank) without being packed; outputs
 // come home one for each choice, so the bits are those of one rank.
 #include <algorithm>
-#include <atomic>
-#include <limits>
-#include <memory>
-#include <vector>
 
 #include <moe/dispatch/combine.hpp>
 #include <moe/dispatch/one_sided_rows.hpp>
-#include <moe/dispatch/packed_transport.hpp>
+#include <moe/dispatch/one_sided_sent.hpp>
+#include <moe/dispatch/one_sided_slots.hpp>
+#include <moe/dispatch/packed_trip.hpp>
 
 namespace moe {
 
@@ -20,63 +18,42 @@ struct OneSidedOptions {
   index_t tokens  = 0;     // most T that any rank brings to a call
   index_t choices = 0;     // most A: K of them for each token, as a rule
   WindowOptions window{};  // but for the channels
+  // In several chunks, GPU multiprocessors that store rows beside the experts' work, to which the
+  // dispatcher's spare_multiprocessors leaves as many. 0: all.
+  int multiprocessors = 16;
 };
 
 // A handle of one rank's: copies share its windows. A saved state has one from its forward until it
 // goes, an evaluation for as long as it runs; they are used again, and made, collectively, where
 // none is free: not within a capture, so run each kind of pass once before. So ranks make states,
 // let them go and call in the same order; and passes that use one exchange are ordered by streams
-// or events.
+// or events. Windows stay those of the communicator that they were made with: a fresh world takes a
+// fresh exchange.
 //
 // A rank has room for all choices of all ranks, R = P * choices: for those that do not come, memory
 // and some empty work. Memory grows with P * tokens * D for each window.
 template <class ExecT>
 class OneSidedExchange {
-  using Slot = detail::OneSidedSlot<ExecT>;
-  // Channels of a window. Chunks that are under way at once have buffers, and channels, of their
-  // own, as Overlap says.
-  enum Channel : int {
-    ready,
-    rows_came,
-    rows_home    = rows_came + detail::chunk_buffers,
-    weights_home = rows_home + detail::chunk_buffers,
-    channels
-  };
+  using Slot    = detail::OneSidedSlot<ExecT>;
+  using Channel = detail::OneSidedChannel;
 
  public:
   static constexpr bool is_transport = true;
 
-  explicit OneSidedExchange(OneSidedOptions const& options)
-      : options_{options}, shared_{std::make_shared<Shared>()}
+  explicit OneSidedExchange(OneSidedOptions const& options) : options_{options}
   {
     Check const check{"moe::OneSidedExchange"};
     check.at_least("tokens", options.tokens, 0);
     check.at_least("choices", options.choices, 0);
-    options_.window.channels = channels;
+    check.at_least("multiprocessors", options.multiprocessors, 0);
+    options_.window.channels = Channel::count;
   }
 
   // How many there are by now.
-  [[nodiscard]] int windows() const { return static_cast<int>(shared_->slots.size()); }
+  [[nodiscard]] int windows() const { return static_cast<int>(slots_.size()); }
 
   template <class T, class SpaceT>
-  struct Trip {
-    static_assert(
-        std::same_as<SpaceT, ExecT>,
-        "moe::OneSidedExchange: the space of its windows is not that of the layer's call");
-    std::shared_ptr<Slot> slot;
-    index_t chunks = 1;
-
-    [[nodiscard]] index_t rows() const { return slot->arrived_at.extent(0); }
-    [[nodiscard]] RowGroups<ExecT> groups() const
-    {
-      return {slot->offsets.const_view(), {}, rows(), 0, static_cast<Id>(slot->experts())};
-    }
-    [[nodiscard]] RowGroups<ExecT> groups(int c) const
-    {
-      auto const some = experts_of_chunk(slot->experts(), chunks, c);
-      return groups().only(static_cast<Id>(some.first), static_cast<Id>(some.first + some.count));
-    }
-  };
+  using Trip = detail::OneSidedTrip<T, ExecT, SpaceT>;
   // Places in the trip's window.
   template <class T, class SpaceT>
   struct Arrived {
@@ -107,10 +84,10 @@ class OneSidedExchange {
     check.at_most("choices", A, "the exchange's", options_.choices);
     detail::OneSidedLayout const layout(
         P, options_.tokens, options_.choices, E, in.x.extent(1), sizeof(T), sizeof(S));
-    Trip<T, ExecT> const trip{take(exec, comm, check, layout), C};
+    Trip<T, ExecT> const trip{slots_.take(exec, comm, check, layout, options_.window), C, A};
     Slot& slot = *trip.slot;
 
-    exec.for_each_row(A,
+    exec.for_each_row(detail::rows_of_numbers(A),
                       detail::PartOfChoiceRow<ExecT>{in.plan.slot_of.const_view(),
                                                      in.plan.expert_offsets.const_view(),
                                                      P,
@@ -120,7 +97,7 @@ class OneSidedExchange {
         in.assignments.tokens,
         detail::RowGoesRow<ExecT>{
             in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()});
-    wait_until_read(exec, slot);
+    detail::wait_until_read(exec, slot);
     auto const phase = exec.phase(Phase::communication);
     exec.for_each_row(detail::rows_of_numbers(std::max(A, E)),
                       detail::StoreHeaderRow<S, ExecT>{slot.memory(),
@@ -155,7 +132,7 @@ class OneSidedExchange {
                                                index_t,
                                                Leg leg) const
   {
-    if (leg == Leg::backward) { wait_until_read(exec, *trip.slot); }
+    if (leg == Leg::backward) { detail::wait_until_read(exec, *trip.slot); }
     return {leg};
   }
   template <class T>
@@ -180,15 +157,16 @@ class OneSidedExchange {
   {
     auto const phase  = exec.phase(Phase::communication);
     auto const memory = trip.slot->memory();
-    store_token_rows(exec,
-                     detail::StoreTokenRow<T, ExecT>{memory,
-                                                     region(memory.at, buffers.leg),
-                                                     in.assignments,
-                                                     trip.slot->goes_to.const_view(),
-                                                     trip.chunks,
-                                                     c,
-                                                     tokens});
-    trip.slot->window.signal(exec, rows_came + c % detail::chunk_buffers);
+    store_rows(detail::storing(exec, trip.chunks, options_.multiprocessors),
+               detail::StoreTokenRow<T, ExecT>{memory,
+                                               region(memory.at, buffers.leg),
+                                               in.assignments,
+                                               trip.slot->goes_to.const_view(),
+                                               trip.chunks,
+                                               c,
+                                               tokens},
+               trip.slot->window,
+               Channel::rows_came + c % detail::chunk_buffers);
   }
   // With the first rows of a batch comes what is said of all of them.
   template <class T, class CommT>
@@ -202,16 +180,18 @@ class OneSidedExchange {
     Slot& slot = *trip.slot;
     {
       auto const phase = exec.phase(Phase::communication);
-      slot.window.wait(exec, rows_came + c % detail::chunk_buffers);
+      slot.window.wait(exec, Channel::rows_came + c % detail::chunk_buffers);
     }
     if (c > 0 || buffers.leg == Leg::backward) { return; }
     auto const phase = exec.phase(Phase::dispatch);
     exec.for_each_row(slot.layout.ranks,
                       detail::CountRow<ExecT>{
                           slot.memory(), slot.experts(), slot.count.view(), slot.first.view()});
-    exec.for_each_row(slot.count.extent(0),
+    index_t const teams = detail::arrival_teams(trip.rows(), slot.count.extent(0));
+    exec.for_each_row(slot.count.extent(0) * teams,
                       detail::OneSidedArrivalRow<ExecT>{slot.memory(),
                                                         slot.experts(),
+                                                        teams,
                                                         slot.count.const_view(),
                                                         slot.first.const_view(),
                                                         slot.offsets.view(),
@@ -230,15 +210,16 @@ class OneSidedExchange {
     auto const phase  = exec.phase(Phase::communication);
     Slot const& slot  = *trip.slot;
     auto const groups = trip.groups(c);
-    store_home_rows(exec,
-                    detail::StoreHomeRow<T, ExecT>{slot.memory(),
-                                                   slot.offsets.const_view(),
-                                                   slot.home_at.const_view(),
-                                                   groups.first,
-                                                   groups.last,
-                                                   std::min(trip.rows(), detail::teams_over_rows),
-                                                   rows_of_experts.const_view()});
-    slot.window.signal(exec, rows_home + c % detail::chunk_buffers);
+    store_rows(detail::storing(exec, trip.chunks, options_.multiprocessors),
+               detail::StoreHomeRow<T, ExecT>{slot.memory(),
+                                              slot.offsets.const_view(),
+                                              slot.home_at.const_view(),
+                                              groups.first,
+                                              groups.last,
+                                              std::min(trip.rows(), detail::teams_over_rows),
+                                              rows_of_experts.const_view()},
+               slot.window,
+               Channel::rows_home + c % detail::chunk_buffers);
   }
   template <class T, class CommT>
   void send_back(ExecT const& exec,
@@ -248,8 +229,13 @@ class OneSidedExchange {
                  Buffers<T, ExecT> const&,
                  Home<T, ExecT> const&) const
   {
-    auto const phase = exec.phase(Phase::communication);
-    trip.slot->window.wait(exec, rows_home + c % detail::chunk_buffers);
+    {
+      auto const phase = exec.phase(Phase::communication);
+      trip.slot->window.wait(exec, Channel::rows_home + c % detail::chunk_buffers);
+    }
+    if (c == trip.chunks - 1) {
+      detail::count_sent(exec, *trip.slot, trip.choices, trip.chunks, sizeof(T));
+    }
   }
   template <class T>
   void combine_home(ExecT const& exec,
@@ -295,8 +281,8 @@ class OneSidedExchange {
                                                              slot.offsets.const_view(),
                                                              slot.home_at.const_view(),
                                                              rows.const_view()});
-      slot.window.signal(exec, weights_home);
-      slot.window.wait(exec, weights_home);
+      slot.window.signal(exec, Channel::weights_home);
+      slot.window.wait(exec, Channel::weights_home);
     }
     auto const& at = slot.layout;
     from_slots(exec,
@@ -307,49 +293,13 @@ class OneSidedExchange {
   }
 
  private:
-  struct Shared {
-    std::vector<std::shared_ptr<Slot>> slots;
-    std::atomic<int> rank{-1};  // of the first that used it
-  };
-
   static std::size_t region(detail::OneSidedLayout const& at, Leg leg)
   {
     return leg == Leg::forward ? at.x : at.dy;
   }
-  // What is stored next overwrites what every rank has read by then.
-  static void wait_until_read(ExecT const& exec, Slot const& slot)
-  {
-    auto const phase = exec.phase(Phase::communication);
-    slot.window.signal(exec, ready);
-    slot.window.wait(exec, ready);
-  }
-  // One that no trip has, or a new one.
-  template <class CommT>
-  [[nodiscard]] std::shared_ptr<Slot> take(ExecT const& exec,
-                                           CommT const& comm,
-                                           Check const& check,
-                                           detail::OneSidedLayout const& layout) const
-  {
-    int first = -1;
-    shared_->rank.compare_exchange_strong(first, comm.rank());
-    check.that<StateError>(first == -1 || first == comm.rank(),
-                           "the exchange's rank",
-                           first,
-                           "this one: every rank makes an exchange of its own");
-    for (auto const& slot : shared_->slots) {
-      if (slot.use_count() == 1 && slot->layout == layout) { return slot; }
-    }
-    index_t const largest = std::numeric_limits<Id>::max();
-    check.at_most("ranks x tokens", layout.ranks * layout.tokens, "the largest 32-bit id", largest);
-    check.at_most(
-        "ranks x choices", layout.ranks * layout.choices, "the largest 32-bit id", largest);
-    index_t const here = experts_of_rank(layout.experts, comm.size(), comm.rank()).count;
-    shared_->slots.push_back(std::make_shared<Slot>(exec, comm, layout, here, options_.window));
-    return shared_->slots.back();
-  }
 
   OneSidedOptions options_;
-  std::shared_ptr<Shared> shared_;
+  detail::OneSidedSlots<ExecT> slots_;
 };
 
 }  // namespace moe

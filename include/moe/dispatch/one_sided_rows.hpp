@@ -1,6 +1,7 @@
 #pragma once
 // What OneSidedExchange works out and stores row by row. Kernels store straight into the memory of
 // peers; nothing here is known to the host but bounds.
+#include <algorithm>
 #include <cstddef>
 
 #include <moe/core/element.hpp>
@@ -9,13 +10,7 @@
 
 namespace moe::detail {
 
-inline constexpr index_t numbers_of_row  = 32;    // of a list, that one team works on
 inline constexpr index_t teams_over_rows = 8192;  // where only the device knows how many rows
-
-[[nodiscard]] inline index_t rows_of_numbers(index_t n)
-{
-  return (n + numbers_of_row - 1) / numbers_of_row;
-}
 
 // To the rank of each expert: how many rows come for it, and of each slot the token and the weight.
 template <class S, class ExecT>
@@ -80,9 +75,9 @@ struct StoreTokenRow {
   // Null where it does not go with choice a.
   [[nodiscard]] MOE_HOST_DEVICE T* target(index_t t, index_t a) const
   {
-    index_t const part = goes_to(a);
-    if (part < 0 || part % chunks != chunk) { return nullptr; }
-    return to.row<T>(part / chunks, region, to.view.rank * to.at.tokens + t);
+    Id const part = goes_to(a), parts = static_cast<Id>(chunks);
+    if (part < 0 || part % parts != chunk) { return nullptr; }
+    return to.row<T>(part / parts, region, to.view.rank * to.at.tokens + t);
   }
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t t) const
@@ -128,11 +123,19 @@ struct CountRow {
   }
 };
 
+// Teams that take turns at the rows from one rank for one expert, where R came at most for all.
+[[nodiscard]] inline index_t arrival_teams(index_t R, index_t groups)
+{
+  constexpr index_t rows_of_team = 128, most = 64;
+  return groups == 0 ? 1 : std::clamp(R / groups / rows_of_team, index_t{1}, most);
+}
+
 // count(s, e) rows came from rank s for local expert e. Rows of experts lie by (e, s, slot).
 template <class ExecT>
 struct OneSidedArrivalRow {
   OneSidedMemory from;
   index_t experts;                 // L
+  index_t teams;                   // of each (s, e)
   View<Id const, 1, ExecT> count;  // (P * L)
   View<Id const, 1, ExecT> first;  // (P)
   View<Id, 1, ExecT> offsets;      // (L + 1)
@@ -140,8 +143,9 @@ struct OneSidedArrivalRow {
   View<Id, 1, ExecT> home_at;      // (R) row of an expert -> source * most A + slot there
 
   template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t i) const
+  MOE_HOST_DEVICE void operator()(G team, index_t row) const
   {
+    index_t const i = row / teams, turn = row % teams;
     index_t const all = from.at.ranks * experts, source = i / experts, expert = i % experts;
     Id before_slot = 0, before_row = 0, of_lower = 0;
     for (index_t j = team.lane(); j < all; j += team.size()) {
@@ -154,17 +158,17 @@ struct OneSidedArrivalRow {
     before_row           = team.sum(before_row) + of_lower;
     index_t const slot   = first(source) + team.sum(before_slot);
     Id const* const list = from.here<Id>(from.at.token);
-    for (index_t n = team.lane(); n < count(i); n += team.size()) {
+    index_t const step   = teams * team.size();
+    for (index_t n = turn * team.size() + team.lane(); n < count(i); n += step) {
       index_t const at           = source * from.at.choices + slot + n;
       Id const token             = list[at];
       bool const ok              = token >= 0 && token < from.at.tokens;
       arrived_at(before_row + n) = static_cast<Id>(source * from.at.tokens + (ok ? token : 0));
       home_at(before_row + n)    = static_cast<Id>(at);
     }
-    if (team.lane() == 0 && source == 0) { offsets(expert) = of_lower; }
-    if (team.lane() == 0 && i == all - 1) {
-      offsets(experts) = static_cast<Id>(before_row + count(i));
-    }
+    if (turn > 0 || team.lane() > 0) { return; }
+    if (source == 0) { offsets(expert) = of_lower; }
+    if (i == all - 1) { offsets(experts) = static_cast<Id>(before_row + count(i)); }
   }
 };
 
@@ -179,8 +183,8 @@ struct StoreHomeRow {
 
   [[nodiscard]] MOE_HOST_DEVICE T* target(index_t r) const
   {
-    index_t const rank = home_at(r) / to.at.choices, slot = home_at(r) % to.at.choices;
-    return to.row<T>(rank, to.at.home, slot);
+    Id const at = home_at(r), each = static_cast<Id>(to.at.choices);
+    return to.row<T>(at / each, to.at.home, at % each);
   }
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t i) const
@@ -235,16 +239,39 @@ struct StoreNumberHomeRow {
   }
 };
 
+// The handle to store rows on: some multiprocessors of a GPU where the experts of other chunks work
+// beside it.
+template <class ExecT>
+[[nodiscard]] ExecT storing(ExecT const& exec,
+                            [[maybe_unused]] index_t chunks,
+                            [[maybe_unused]] int multiprocessors)
+{
+  if constexpr (requires { exec.sparing(0); }) {
+    int const all = exec.multiprocessors();
+    if (chunks > 1 && multiprocessors > 0 && multiprocessors < all) {
+      return exec.sparing(all - multiprocessors);
+    }
+  }
+  return exec;
+}
+
 // A space may have overloads (dispatch/cuda/one_sided.cuh).
 template <class ExecT, class T>
-void store_token_rows(ExecT const& exec, StoreTokenRow<T, ExecT> const& row)
+void store_rows(ExecT const& exec, StoreTokenRow<T, ExecT> const& row)
 {
   exec.for_each_row(row.tokens.extent(0), row);
 }
 template <class ExecT, class T>
-void store_home_rows(ExecT const& exec, StoreHomeRow<T, ExecT> const& row)
+void store_rows(ExecT const& exec, StoreHomeRow<T, ExecT> const& row)
 {
   exec.for_each_row(row.teams, row);
+}
+// And then a signal.
+template <class ExecT, class RowT>
+void store_rows(ExecT const& exec, RowT const& row, Window<ExecT> const& window, int channel)
+{
+  store_rows(exec, row);
+  window.signal(exec, channel);
 }
 
 }  // namespace moe::detail

@@ -1,7 +1,9 @@
 #pragma once
 // Communication beside computation. A batch goes in chunks: while the experts of one chunk work,
 // the rows of the next are on their way to theirs, and the outputs of the last on theirs home.
+#include <algorithm>
 #include <optional>
+#include <utility>
 
 #include <moe/exec/execution_space.hpp>
 
@@ -22,23 +24,26 @@ ChunkSteps(Steps...) -> ChunkSteps<Steps...>;
 // Buffers of packed rows are double: chunk c uses number c % 2.
 inline constexpr int chunk_buffers = 2;
 
-// Experts work on the caller's handle, packing and communication on lanes of it. Nothing waits for
-// a device; all is ordered by events, so it captures. One chunk is all on the caller's handle.
+// Experts work on the caller's handle and communication on a lane of it; packing between the
+// experts' chunks, at the whole GPU's speed, unless it is itself what sends, which takes as long as
+// the wire does and has a lane too. Nothing waits for a device; all is ordered by events, so it
+// captures. One chunk is all on the caller's handle.
 template <class ExecT>
 class Overlap {
   using Mark = decltype(std::declval<ExecT const&>().mark());
 
  public:
-  Overlap(ExecT const& exec, int chunks)
+  Overlap(ExecT const& exec, int chunks, bool pack_sends)
       : chunks_{chunks},
+        beside_{chunks > 1 && pack_sends},
         experts_{exec},
         wire_{chunks > 1 ? exec.lane(0) : exec},
-        packing_{chunks > 1 ? exec.lane(1) : exec}
+        packing_{beside_ ? exec.lane(1) : exec}
   {
     if (chunks_ == 1) { return; }
     auto const before = experts_.mark();  // inputs are ready, buffers are allocated
     wire_.wait(before);
-    packing_.wait(before);
+    if (beside_) { packing_.wait(before); }
   }
   static void make_lanes(ExecT const& exec, int chunks)
   {
@@ -59,7 +64,7 @@ class Overlap {
   {
     if (chunks_ == 1 || joined_) { return; }
     joined_ = true;
-    experts_.wait(packing_.mark());
+    if (beside_) { experts_.wait(packing_.mark()); }
     experts_.wait(wire_.mark());
   }
 
@@ -77,30 +82,38 @@ class Overlap {
     std::optional<Mark> arrived[chunk_buffers], returned[chunk_buffers];
     auto const go = [&](int c) {
       auto& mine = arrived[c % chunk_buffers];
-      if (mine) { packing_.wait(*mine); }  // chunk c - 2 has left the buffer
+      if (mine) { packing_.wait(*mine); }  // the chunk before has left the buffer
       steps.pack(packing_, c);
       wire_.wait(packing_.mark());
       steps.send(wire_, c);
       mine.emplace(wire_.mark());
     };
-    go(0);
-    for (int c = 0; c < chunks_; ++c) {
-      experts_.wait(*arrived[c % chunk_buffers]);
-      if (c + 1 < chunks_) { go(c + 1); }
-      steps.work(c);
-      packing_.wait(experts_.mark());
+    auto const come_back = [&](int c) {
       auto& mine = returned[c % chunk_buffers];
       if (mine) { packing_.wait(*mine); }
       steps.pack_back(packing_, c);
       wire_.wait(packing_.mark());
       steps.send_back(wire_, c);
       mine.emplace(wire_.mark());
+    };
+    for (int c = 0; c < std::min(chunks_, chunk_buffers); ++c) {
+      go(c);
+    }
+    for (int c = 0; c < chunks_; ++c) {
+      experts_.wait(*arrived[c % chunk_buffers]);
+      steps.work(c);
+      auto const worked = experts_.mark();
+      // First what experts wait for, then what they made.
+      if (c + chunk_buffers < chunks_) { go(c + chunk_buffers); }
+      if (beside_) { packing_.wait(worked); }
+      come_back(c);
     }
     join();
   }
 
  private:
   int chunks_;
+  bool beside_;  // packing is
   ExecT experts_, wire_, packing_;
   bool joined_ = false;
 };

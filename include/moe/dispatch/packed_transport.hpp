@@ -4,72 +4,23 @@
 // slots of the plan.
 #include <moe/dispatch/combine.hpp>
 #include <moe/dispatch/dispatcher.hpp>
-#include <moe/dispatch/once_per_rank.hpp>
 #include <moe/dispatch/overlap.hpp>
+#include <moe/dispatch/packed_trip.hpp>
 #include <moe/dispatch/permute.hpp>
 #include <moe/dispatch/wire_rows.hpp>
 
 namespace moe {
 
-// A row of x, or of dy, travels for each (token, choice). The alternative is OncePerRank.
-struct EachChoice {
-  template <class ExecT>
-  struct Plan {};
-};
-
-// Which rows go: x, outputs then come home, weighted where they are summed on the way; or dy, and
-// the gradients of x.
-enum class Leg : bool { forward, backward };
-
-namespace detail {
-
-// Calls f(row in the whole, row when packed, rows) for blocks that lie next to each other at once.
-template <class F>
-void for_each_run(std::vector<index_t> const& counts, std::vector<index_t> const& offsets, F f)
-{
-  index_t packed = 0, from = 0, rows = 0;
-  for (std::size_t r = 0; r < counts.size(); ++r) {
-    if (counts[r] == 0) { continue; }
-    if (rows > 0 && offsets[r] != from + rows) {
-      f(from, packed, rows);
-      packed += rows;
-      rows = 0;
-    }
-    if (rows == 0) { from = offsets[r]; }
-    rows += counts[r];
-  }
-  if (rows > 0) { f(from, packed, rows); }
-}
-
-}  // namespace detail
-
 template <class ExchangeT, class RowsT, class WireT>
 class PackedTransport {
-  static constexpr bool each_choice = std::same_as<RowsT, EachChoice>;
   template <class T>
   static constexpr bool in_place = WireT::template in_place<T>;
-  using Route                    = typename ExchangeT::Route;
 
  public:
   PackedTransport(ExchangeT exchange, WireT wire) : exchange_{exchange}, wire_{wire} {}
 
-  // All that is worked out once, forward, about what travels, and used on every way.
   template <class T, class ExecT>
-  struct Trip {
-    ExchangePlan<ExecT> plan;  // of slots: outputs, their gradients, weights
-    Route route;
-    std::vector<Route> chunk_routes;              // (chunks); none where there is one chunk
-    typename RowsT::template Plan<ExecT> tokens;  // of x and dy, where they travel otherwise
-    std::vector<Route> token_routes;              // (chunks)
-
-    [[nodiscard]] index_t rows() const { return plan.rows; }
-    [[nodiscard]] int chunks() const { return static_cast<int>(plan.chunks.size()); }
-    [[nodiscard]] RowGroups<ExecT> groups() const { return plan.groups(); }
-    [[nodiscard]] RowGroups<ExecT> groups(int c) const
-    {
-      return plan.groups(static_cast<std::size_t>(c));
-    }
-  };
+  using Trip = detail::PackedTrip<T, ExecT, ExchangeT, RowsT>;
   template <class T, class ExecT>
   using Arrived = Tensor<T, 2, ExecT>;  // rows in the order in which they arrive
   template <class T, class ExecT>
@@ -97,16 +48,7 @@ class PackedTransport {
     static_assert(WireFor<WireT, T>,
                   "moe::AllToAllDispatcher: a wire has row_bytes, encode and decode for this "
                   "element type, see moe/dispatch/wire.hpp");
-    Trip<T, ExecT> trip;
-    trip.plan  = make_exchange_plan(exec, comm, in.plan, chunks);
-    trip.route = exchange_.make_route(exec, comm, trip.plan.blocks);
-    if (chunks > 1) { trip.chunk_routes = routes(exec, comm, trip.plan.chunks); }
-    if constexpr (!each_choice) {
-      trip.tokens =
-          plan_once_per_rank(exec, comm, in.assignments, in.plan, trip.plan, exchange_, trip.route);
-      trip.token_routes = routes(exec, comm, trip.tokens.chunks);
-    }
-    return trip;
+    return Trip<T, ExecT>::made(exec, comm, in, exchange_, chunks);
   }
   template <class T, class ExecT>
   [[nodiscard]] Arrived<T, ExecT> make_arrived(ExecT const& exec,
@@ -114,7 +56,7 @@ class PackedTransport {
                                                index_t width,
                                                Leg) const
   {
-    return Arrived<T, ExecT>(exec, rows_arriving(trip), width);
+    return Arrived<T, ExecT>(exec, trip.rows_arriving(), width);
   }
   template <class T, class ExecT>
   [[nodiscard]] Home<T, ExecT> make_home(ExecT const& exec,
@@ -133,11 +75,11 @@ class PackedTransport {
     Buffers<T, ExecT> b;
     for (int c = 0; c < trip.chunks(); ++c) {
       auto const i = static_cast<std::size_t>(c);
-      grow(exec, b.out[c % detail::chunk_buffers], token_chunks(trip)[i].rows_sent(), bytes);
+      grow(exec, b.out[c % detail::chunk_buffers], trip.token_chunks()[i].rows_sent(), bytes);
       grow(exec, b.back[c % detail::chunk_buffers], trip.plan.chunks[i].rows_received(), bytes);
     }
     if constexpr (!in_place<T>) {
-      grow(exec, b.arrived, rows_arriving(trip), bytes);
+      grow(exec, b.arrived, trip.rows_arriving(), bytes);
       grow(exec, b.home, trip.plan.blocks.rows_sent(), bytes);
     }
     return b;
@@ -148,11 +90,7 @@ class PackedTransport {
   [[nodiscard]] IndexedRows<T, ExecT> rows_of(Trip<T, ExecT> const& trip,
                                               Arrived<T, ExecT> const& arrived) const
   {
-    if constexpr (each_choice) {
-      return {arrived.const_view(), trip.plan.arrived_at.const_view()};
-    } else {
-      return {arrived.const_view(), trip.tokens.arrived_at.const_view()};
-    }
+    return {arrived.const_view(), trip.arrived_at()};
   }
 
   // Rows of `tokens` (T, D) for the experts of chunk c.
@@ -164,8 +102,8 @@ class PackedTransport {
             int c,
             Buffers<T, ExecT>& buffers) const
   {
-    auto const& blocks = token_chunks(trip)[static_cast<std::size_t>(c)];
-    auto const at      = token_at(trip, in);
+    auto const& blocks = trip.token_chunks()[static_cast<std::size_t>(c)];
+    auto const at      = trip.token_at(in);
     auto& to           = buffers.out[c % detail::chunk_buffers];
     detail::for_each_run(
         blocks.sent, blocks.sent_at, [&](index_t from, index_t packed, index_t rows) {
@@ -185,13 +123,13 @@ class PackedTransport {
             Arrived<T, ExecT>& arrived) const
   {
     auto const i       = static_cast<std::size_t>(c);
-    auto const& blocks = token_chunks(trip)[i];
+    auto const& blocks = trip.token_chunks()[i];
     auto const& from   = buffers.out[c % detail::chunk_buffers];
     auto const bytes   = on_wire(arrived, buffers.arrived);
     exchange_.to_experts(exec,
                          comm,
                          blocks.with_packed_sent(),
-                         each_choice ? route(trip, i) : trip.token_routes[i],
+                         trip.token_route_of(i),
                          bytes.extent(1),
                          detail::flat(from.const_view()),
                          detail::flat(bytes));
@@ -236,7 +174,7 @@ class PackedTransport {
     exchange_.to_tokens(exec,
                         comm,
                         blocks.with_packed_received(),
-                        route(trip, i),
+                        trip.route_of(i),
                         bytes.extent(1),
                         detail::flat(from.const_view()),
                         detail::flat(bytes));
@@ -288,42 +226,6 @@ class PackedTransport {
   }
 
  private:
-  template <class ExecT, class CommT>
-  [[nodiscard]] std::vector<Route> routes(ExecT const& exec,
-                                          CommT const& comm,
-                                          std::vector<RowBlocks> const& chunks) const
-  {
-    std::vector<Route> all;
-    for (RowBlocks const& blocks : chunks) {
-      all.push_back(exchange_.make_route(exec, comm, blocks));
-    }
-    return all;
-  }
-  template <class TripT>
-  static Route const& route(TripT const& trip, std::size_t chunk)
-  {
-    return trip.chunk_routes.empty() ? trip.route : trip.chunk_routes[chunk];
-  }
-  template <class TripT>
-  static std::vector<RowBlocks> const& token_chunks(TripT const& trip)
-  {
-    if constexpr (each_choice) {
-      return trip.plan.chunks;
-    } else {
-      return trip.tokens.chunks;
-    }
-  }
-  // row sent -> token
-  template <class T, class ExecT>
-  static View<Id const, 1, ExecT> token_at(Trip<T, ExecT> const& trip,
-                                           DispatchInput<T, ExecT> const& in)
-  {
-    if constexpr (each_choice) {
-      return in.plan.token_at.const_view();
-    } else {
-      return trip.tokens.token_at.const_view();
-    }
-  }
   template <class ExecT>
   static void grow(ExecT const& exec,
                    Tensor<std::byte, 2, ExecT>& buffer,
@@ -331,15 +233,6 @@ class PackedTransport {
                    index_t bytes)
   {
     if (rows > buffer.extent(0)) { buffer = Tensor<std::byte, 2, ExecT>(exec, rows, bytes); }
-  }
-  template <class TripT>
-  static index_t rows_arriving(TripT const& trip)
-  {
-    if constexpr (each_choice) {
-      return trip.plan.rows;
-    } else {
-      return trip.tokens.blocks.rows_received();
-    }
   }
   // Where rows of T come in: where they will be, or in a buffer on the wire.
   template <class T, class ExecT>

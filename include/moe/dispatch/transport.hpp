@@ -8,6 +8,7 @@
 namespace moe {
 
 //   is_transport        true
+//   pack_sends          where pack and pack_back are what moves rows to other ranks: true
 //   Trip<T, ExecT>      worked out once per batch, forward, for all ways:
 //     rows()                R, the bound that the host knows
 //     groups(), groups(c)   rows by expert: all, and those of a chunk
@@ -31,6 +32,12 @@ namespace detail {
 
 template <class X>
 concept IsTransport = X::is_transport;
+
+template <class TransportT>
+inline constexpr bool pack_sends = [] {
+  if constexpr (requires { TransportT::pack_sends; }) { return TransportT::pack_sends; }
+  return false;
+}();
 
 template <class ExchangeT, class RowsT, class WireT>
 auto make_transport(ExchangeT const& exchange, RowsT const&, WireT const& wire)

@@ -144,23 +144,26 @@ class Cuda {
   }
   class Mark {
    public:
-    explicit Mark(cudaStream_t stream)
+    Mark(detail::CudaState& state, cudaStream_t stream) : state_{state}, event_{state.take_event()}
     {
-      MOE_CUDA_TRY(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
       MOE_CUDA_TRY(cudaEventRecord(event_, stream));
     }
-    Mark(Mark&& other) noexcept : event_{std::exchange(other.event_, nullptr)} {}
+    Mark(Mark&& other) noexcept
+        : state_{other.state_}, event_{std::exchange(other.event_, nullptr)}
+    {
+    }
     Mark& operator=(Mark&&) = delete;
     ~Mark()
     {
-      if (event_ != nullptr) { (void)cudaEventDestroy(event_); }
+      if (event_ != nullptr) { state_.give_back(event_); }
     }
     [[nodiscard]] cudaEvent_t event() const { return event_; }
 
    private:
-    cudaEvent_t event_ = nullptr;
+    detail::CudaState& state_;
+    cudaEvent_t event_;
   };
-  [[nodiscard]] Mark mark() const { return Mark(stream_); }
+  [[nodiscard]] Mark mark() const { return Mark(*state_, stream_); }
   void wait(Mark const& m) const { MOE_CUDA_TRY(cudaStreamWaitEvent(stream_, m.event())); }
 
   // The same space, which tells `profiler` what it and its lanes do. What is captured into a graph
@@ -179,6 +182,12 @@ class Cuda {
   void count_sent(std::size_t bytes) const noexcept
   {
     if (recorder_ != nullptr && recorder_->clock.runs(stream_)) { recorder_->count_sent(bytes); }
+  }
+  // For bytes that only the device knows; null where nobody counts.
+  [[nodiscard]] std::uint64_t* sent_there() const noexcept
+  {
+    return recorder_ != nullptr && recorder_->clock.runs(stream_) ? recorder_->sent_there()
+                                                                  : nullptr;
   }
 
   // Before any work: an error that somebody's earlier call left pending, another current device,

@@ -64,7 +64,8 @@ template <class X>
 concept HasEnter = requires(X const x, char const* operation) { x.enter(operation); };
 
 // phase(p) is a scope that a profiler times, count_sent(n) tells it of n bytes to other ranks. Both
-// are a look at a pointer where the handle has no profiler.
+// are a look at a pointer where the handle has no profiler. A space may have sent_there(), a number
+// to which its work adds bytes that only it knows; null where nobody counts.
 template <class X>
 concept HasPhases = requires(X const x, Phase p, std::size_t n) {
   { x.phase(p) } -> std::destructible;

@@ -122,6 +122,10 @@ class Host {
   {
     if (recorder_ != nullptr) { recorder_->count_sent(bytes); }
   }
+  [[nodiscard]] std::uint64_t* sent_there() const noexcept
+  {
+    return recorder_ != nullptr ? recorder_->sent_there() : nullptr;
+  }
 
  private:
   struct State {

@@ -30,6 +30,7 @@ namespace detail {
 //   mark(stamp, track)      takes it, in the order of the track; false where that failed
 //   passed(stamp), wait(stamp), ms(from, to)   reading it
 //   push(phase), pop()      ranges for other tools
+//   counter(), counted()    a number that the space's work adds to, and what it is by now
 template <class ClockT>
 class Recorder {
  public:
@@ -61,6 +62,8 @@ class Recorder {
     sent_ += bytes;
     collectives_ += bytes > 0 ? 1 : 0;
   }
+  // Where the space's own work adds bytes that the host does not know.
+  [[nodiscard]] std::uint64_t* sent_there() noexcept { return clock.counter(); }
   // These two from any thread: tensors are returned where they go out of scope.
   void allocated(std::size_t bytes) noexcept
   {
@@ -100,7 +103,7 @@ class Recorder {
     fold(/*wait*/ true);
     auto r         = totals_.report();
     double const n = r.steps > 0 ? static_cast<double>(r.steps) : 1;
-    r.bytes_sent   = static_cast<double>(sent_) / n;
+    r.bytes_sent   = static_cast<double>(sent_ + clock.counted() - counted_before_) / n;
     r.collectives  = static_cast<double>(collectives_) / n;
     if (r.communication_ms > 0) { r.bus_bandwidth = r.bytes_sent / (r.communication_ms / 1e3); }
     if (loads_ > 0) {
@@ -119,6 +122,7 @@ class Recorder {
     steps_.clear();
     totals_ = {};
     sent_ = collectives_ = loads_ = 0;
+    counted_before_               = clock.counted();
     dropped_ = max_over_mean_ = 0;
     most_in_use_              = in_use_.load();
   }
@@ -223,7 +227,7 @@ class Recorder {
   Array<int, 16> open_{};  // records, from the outermost
   int depth_          = 0;
   std::uint64_t sent_ = 0, collectives_ = 0;
-  std::uint64_t loads_ = 0;
+  std::uint64_t loads_ = 0, counted_before_ = 0;
   double dropped_ = 0, max_over_mean_ = 0;
   std::atomic<std::size_t> in_use_ = 0, most_in_use_ = 0;
 };

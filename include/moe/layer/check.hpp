@@ -7,6 +7,10 @@
 
 namespace moe::detail {
 
+// A space that only counts memory (MemoryMeter): views of other spaces do there what its own would.
+template <class ExecT>
+concept computes_nothing = requires { requires !ExecT::computes; };
+
 // The views that a call was given, as plain data: so the checks below are compiled once, whatever
 // the layer is composed of. A view's full name is kind + name: "gradient of " + "w_in".
 class ViewList {

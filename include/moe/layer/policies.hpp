@@ -9,6 +9,9 @@ namespace moe {
 template <class RouterT, class CapacityT, class DispatcherT, class ExpertT, class... ExtraTs>
 class LayerPolicies
     : detail::LayerRequirements<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...> {
+  template <class, class, class, class, class...>
+  friend class LayerPolicies;
+
  protected:
   using Types   = LayerTypes<RouterT, DispatcherT, ExpertT, ExtraTs...>;
   using Model   = typename Types::Model;
@@ -60,6 +63,20 @@ class LayerPolicies
         shared_{Types::Beside::shared(detail::pick<typename Types::GivenShared>(extras...),
                                       reduction_)},
         losses_{std::tuple_cat(detail::keep_if_loss(extras)...)}
+  {
+  }
+  template <class OtherT>
+  constexpr LayerPolicies(
+      LayerPolicies<RouterT, CapacityT, OtherT, ExpertT, ExtraTs...> const& other,
+      DispatcherT const& dispatcher)
+      : router_{other.router_},
+        capacity_{other.capacity_},
+        dispatcher_{dispatcher},
+        expert_{other.expert_},
+        reduction_{other.reduction_},
+        gate_{other.gate_},
+        shared_{other.shared_},
+        losses_{other.losses_}
   {
   }
 
@@ -238,7 +255,8 @@ class LayerPolicies
     inputs.add("", "given_expert", in.given_expert);
     inputs.add("", "given_weight", in.given_weight);
     if constexpr (requires { typename RouterT::bias_space; }) {
-      constexpr bool here = std::same_as<typename RouterT::bias_space, ExecT>;
+      constexpr bool here =
+          std::same_as<typename RouterT::bias_space, ExecT> || detail::computes_nothing<ExecT>;
       check.that(here || router_.bias.extent(0) == 0,
                  "bias",
                  "memory of another space",

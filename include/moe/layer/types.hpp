@@ -153,15 +153,17 @@ struct [[nodiscard("backward needs this state; evaluate keeps none")]] LayerSave
   Tensor<S, 1, ExecT> loss_values;           // (losses)
   Tensor<Id, 1, ExecT> non_finite, invalid;  // (1) tokens, ids
 
-  // The losses' values over all ranks, coefficients included and loss scale not. Waits for the
-  // device.
+  // Both wait for the device. Where a rank may have died, wait(exec) of the communicator comes
+  // first, as before any read of a result: its wait for that rank ends.
+
+  // The losses' values over all ranks, coefficients included and loss scale not.
   [[nodiscard]] std::array<S, Losses> losses(ExecT const& exec) const
   {
     std::array<S, Losses> values{};
     exec.copy_to_host(values.data(), loss_values.const_view().data_handle(), Losses * sizeof(S));
     return values;
   }
-  // Loads, drops and bad input of this batch. Waits for the device.
+  // Loads, drops and bad input of this batch.
   [[nodiscard]] LoadStatistics statistics(ExecT const& exec) const
   {
     return read_statistics(exec, this->plan, non_finite.const_view(), invalid.const_view());

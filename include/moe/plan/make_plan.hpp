@@ -13,12 +13,16 @@ namespace moe {
 namespace detail {
 
 // Waits for the device.
-template <class ExecT, class GroupsT>
-Id largest_load(ExecT const& exec, GroupsT const& groups, View<Id const, 1, ExecT> load)
+template <class ExecT, class CommT, class GroupsT>
+Id largest_load(ExecT const& exec,
+                CommT const& comm,
+                GroupsT const& groups,
+                View<Id const, 1, ExecT> load)
 {
   Tensor<Id, 1, ExecT> largest(exec, 1);
   Id max_load = 0;
   exec.for_each_row(1, LargestLoadRow<ExecT, GroupsT>{groups, load, largest.view()});
+  wait_for_ranks(exec, comm);
   exec.copy_to_host(&max_load, largest.view().data_handle(), sizeof(Id));
   return max_load;
 }
@@ -90,7 +94,7 @@ void make_plan(ExecT const& exec,
   histogram(exec, expert, plan.tokens_per_expert.view());
   if constexpr (CapacityT::bounded && CountsPerRank<CapacityT>) {
     if (capacity.needs_loads()) {
-      max_load = detail::largest_load(exec, groups, plan.tokens_per_expert.const_view());
+      max_load = detail::largest_load(exec, comm, groups, plan.tokens_per_expert.const_view());
     }
   }
   comm.all_reduce_sum(exec, plan.tokens_per_expert.view());
@@ -102,7 +106,7 @@ void make_plan(ExecT const& exec,
     constexpr bool over_ranks = !AlwaysAlone<CommT> && !CountsPerRank<CapacityT>;
     if constexpr (!CountsPerRank<CapacityT>) {
       if (capacity.needs_loads()) {  // C depends on the loads (Tutel, factor <= 0)
-        max_load = detail::largest_load(exec, groups, plan.tokens_per_expert.const_view());
+        max_load = detail::largest_load(exec, comm, groups, plan.tokens_per_expert.const_view());
       }
     }
     if constexpr (over_ranks) {

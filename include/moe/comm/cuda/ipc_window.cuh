@@ -79,6 +79,7 @@ class IpcWindow final : public SharedWindow<CommT> {
   {
     auto const& comm = this->comm();
     int const P      = comm.size();
+    wait_for_ranks(exec, comm);  // what is made waits for the stream
     IpcCard mine;
     mine.bytes    = bytes;
     mine.channels = static_cast<std::uint64_t>(channels);

@@ -76,6 +76,7 @@ class NcclWindow final : public SharedWindow<CommT> {
   {
     auto const& comm = this->comm();
     int const P      = comm.size();
+    wait_for_ranks(exec, comm);  // what is made waits for the stream
     WindowLayout const layout(bytes, channels, P);
     WindowCard mine{.bytes = bytes, .channels = static_cast<std::uint64_t>(channels)};
     std::exception_ptr refused;

@@ -13,7 +13,6 @@
 #include <moe/comm/cuda/thread_stages.cuh>
 #include <moe/comm/cuda/thread_sum.cuh>
 #include <moe/comm/thread_communicator.hpp>
-#include <moe/exec/cuda/peer_access.cuh>
 
 namespace moe::detail {
 
@@ -67,8 +66,7 @@ class ThreadCall<Cuda> : public ThreadGroup::Call {
     std::byte const* const at = half_of(peer).bytes.data() + from;
     if (here(peer)) {
       exec_.copy(to, at, bytes);
-    } else if (bytes > 0) {
-      get_in(peer);
+    } else if (bytes > 0) {  // with or without access of one device to the other's memory
       MOE_CUDA_TRY(cudaMemcpyPeerAsync(
           to, exec_.device(), at, stages_.of(peer).device, bytes, exec_.stream()));
     }
@@ -120,16 +118,6 @@ class ThreadCall<Cuda> : public ThreadGroup::Call {
   [[nodiscard]] ThreadStage::Half const& half_of(int rank) const
   {
     return stages_.of(rank).halves[half_];
-  }
-  // So that a copy goes straight from GPU to GPU; where there is no way it goes through the host.
-  void get_in(int peer) const
-  {
-    auto const i         = static_cast<std::size_t>(peer);
-    auto* const resource = half_of(peer).bytes.resource();
-    stage_.open.resize(static_cast<std::size_t>(size()));
-    if (stage_.open[i] == resource) { return; }
-    if (enable_peer_access(stages_.of(peer).device)) { resource->let_in(exec_.device()); }
-    stage_.open[i] = resource;
   }
   [[nodiscard]] bool here(int rank) const { return stages_.of(rank).device == exec_.device(); }
   [[nodiscard]] std::byte* grown(GrowingBytes& memory, char const* what, std::size_t bytes)

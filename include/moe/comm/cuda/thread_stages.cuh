@@ -53,7 +53,6 @@ class GrowingBytes {
     return data_;
   }
   [[nodiscard]] std::byte const* data() const { return data_; }
-  [[nodiscard]] CudaResource* resource() const { return &owner_.resource(); }
   void release(cudaStream_t stream) noexcept
   {
     if (data_ != nullptr) { owner_.deallocate(data_, capacity_, stream); }
@@ -102,7 +101,6 @@ struct ThreadStage {
   // The owner's alone.
   std::uint64_t sequence = 0;  // collectives on Cuda so far, the same on all ranks
   GrowingBytes scratch;
-  std::vector<CudaResource*> open;  // (P): of peers on other devices, which let this one in
   CudaEvent done;                  // after the rank's part in its last collective
   cudaStream_t release = nullptr;  // on which memory is returned at the end
 };

@@ -134,6 +134,11 @@ class ThreadWindow<Cuda> final : public CudaWindow {
       set_->mine(view.rank).signals.raise(channel);
     }
   }
+  std::optional<WindowSignal> signal_of_kernel(Cuda const& exec, int channel) override
+  {
+    if (one_at_a_time_) { return {}; }
+    return CudaWindow::signal_of_kernel(exec, channel);
+  }
   void wait(Cuda const& exec, int channel) override
   {
     entered(exec, "moe::Window::wait");

@@ -11,244 +11,18 @@
 // that comes after it: they may wait for all that runs. Both are read when CUDA is first used.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include <moe/comm/communicator.hpp>
+#include <moe/comm/cuda/window_memory.cuh>
 #include <moe/comm/window.hpp>
 #include <moe/comm/window_timeout.hpp>
 #include <moe/exec/cuda.cuh>
 
 namespace moe::detail {
-
-// For what cannot throw: an error of ours is taken off the runtime's record, one that loses the
-// context stays for what comes later to see.
-inline void window_ignore(cudaError_t result) noexcept
-{
-  if (result != cudaSuccess && !loses_context(result)) { (void)cudaGetLastError(); }
-}
-
-// Behind the bytes of each rank's memory, at the same places on all ranks.
-struct WindowLayout {
-  WindowLayout() = default;
-  WindowLayout(std::size_t bytes, int channels, int ranks)
-  {
-    auto const C = static_cast<std::size_t>(channels), P = static_cast<std::size_t>(ranks);
-    flags    = (bytes + 255) / 256 * 256;
-    counts   = flags + C * P * sizeof(std::uint64_t);
-    pointers = counts + C * sizeof(std::uint64_t);
-    status   = pointers + P * sizeof(std::byte*);
-    total    = status + sizeof(std::uint64_t);
-  }
-  std::size_t flags    = 0;  // (channels, P): how often each rank has signalled, written by it
-  std::size_t counts   = 0;  // (channels): how often this rank has; this and below are its own
-  std::size_t pointers = 0;  // (P)
-  std::size_t status   = 0;
-  std::size_t total    = 0;
-};
-
-// In pinned memory of the host, which the first wait that fails writes; P words follow, 1 for each
-// rank that is missing.
-struct WindowReport {
-  enum State : std::uint32_t { none, timed_out, stopped };
-  std::uint32_t state;  // written last
-  std::uint32_t stop;   // by the host: waits are to end
-  std::uint64_t channel, count;
-};
-
-struct WindowKernelArguments {
-  std::byte* const* memory;  // (P)
-  std::uint64_t* flags;      // (channels, P), here
-  std::uint64_t* counts;     // (channels)
-  std::uint32_t* status;
-  WindowReport* report;
-  std::size_t flags_at;
-  unsigned long long nanoseconds;  // of the deadline
-  int rank, size;
-};
-
-struct WindowTuning {
-  int signal_threads, wait_threads;
-  unsigned shortest_sleep, longest_sleep;  // nanoseconds between two looks at a flag
-  int looks_per_stop;                      // at flags, for one at the host's memory
-};
-inline constexpr WindowTuning window_tuning{.signal_threads = 32,
-                                            .wait_threads   = 32,
-                                            .shortest_sleep = 32,
-                                            .longest_sleep  = 1024,
-                                            .looks_per_stop = 16};
-
-__device__ inline void store_release(std::uint64_t* p, std::uint64_t value)
-{
-  asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(value) : "memory");
-}
-__device__ inline std::uint64_t load_acquire(std::uint64_t const* p)
-{
-  std::uint64_t value;
-  asm volatile("ld.acquire.sys.u64 %0, [%1];" : "=l"(value) : "l"(p) : "memory");
-  return value;
-}
-__device__ inline unsigned long long window_time()
-{
-  unsigned long long nanoseconds;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(nanoseconds));
-  return nanoseconds;
-}
-
-// The stores of the stream's earlier kernels come before the fence, the flags after it. A template,
-// as all kernels of headers, so that each program has it once.
-template <int threads>
-__global__ void __launch_bounds__(threads)
-    window_signal_kernel(WindowKernelArguments const w, int const channel)
-{
-  std::uint64_t const count = w.counts[channel] + 1;
-  __syncthreads();  // all have read it
-  __threadfence_system();
-  std::size_t const mine = static_cast<std::size_t>(channel) * static_cast<std::size_t>(w.size) +
-                           static_cast<std::size_t>(w.rank);
-  for (int peer = static_cast<int>(threadIdx.x); peer < w.size; peer += threads) {
-    store_release(reinterpret_cast<std::uint64_t*>(w.memory[peer] + w.flags_at) + mine, count);
-  }
-  if (threadIdx.x == 0) { w.counts[channel] = count; }
-}
-
-template <int threads>
-__global__ void __launch_bounds__(threads)
-    window_wait_kernel(WindowKernelArguments const w, int const channel)
-{
-  unsigned long long const start = window_time();
-  std::uint64_t const count      = w.counts[channel];
-  bool const failed_before       = *static_cast<std::uint32_t volatile*>(w.status) != 0;
-  bool missing = false, stopped = false;
-  __syncthreads();  // all have read the status
-  if (failed_before) { return; }
-  std::size_t const first = static_cast<std::size_t>(channel) * static_cast<std::size_t>(w.size);
-  for (int peer = static_cast<int>(threadIdx.x); peer < w.size; peer += threads) {
-    unsigned sleep = window_tuning.shortest_sleep;
-    for (int looks = 1; load_acquire(w.flags + first + peer) < count; ++looks) {
-      if (looks % window_tuning.looks_per_stop == 0) {
-        stopped = stopped || *static_cast<std::uint32_t volatile*>(&w.report->stop) != 0;
-      }
-      if (stopped || window_time() - start > w.nanoseconds) {
-        missing                                     = true;
-        *static_cast<std::uint32_t volatile*>(reinterpret_cast<std::uint32_t*>(w.report + 1) +
-                                              peer) = 1;
-        break;
-      }
-      __nanosleep(sleep);
-      sleep = min(2 * sleep, window_tuning.longest_sleep);
-    }
-  }
-  __threadfence_system();
-  bool const any_missing = __syncthreads_or(missing ? 1 : 0) != 0;
-  bool const any_stopped = __syncthreads_or(stopped ? 1 : 0) != 0;
-  if (!any_missing || threadIdx.x != 0) { return; }
-  auto volatile* const report = w.report;
-  report->channel             = static_cast<std::uint64_t>(channel);
-  report->count               = count;
-  __threadfence_system();
-  report->state = any_stopped ? WindowReport::stopped : WindowReport::timed_out;
-  *static_cast<std::uint32_t volatile*>(w.status) = 1;
-}
-
-// One rank's memory, and what its waits report.
-class CudaWindowMemory {
- public:
-  CudaWindowMemory()                                   = default;
-  CudaWindowMemory(CudaWindowMemory const&)            = delete;
-  CudaWindowMemory& operator=(CudaWindowMemory const&) = delete;
-  ~CudaWindowMemory() { release(); }
-
-  // From the driver, as peers need it. This and prepare wait for the stream.
-  void make(Cuda const& exec, Check const& check, WindowLayout const& layout, int ranks)
-  {
-    release();
-    void* p                  = nullptr;
-    cudaError_t const result = cudaMalloc(&p, layout.total);
-    if (result == cudaErrorMemoryAllocation) {
-      (void)cudaGetLastError();
-      check.fail<OutOfMemoryError>("bytes", layout.total, "what the GPU can give");
-    }
-    MOE_CUDA_TRY(result);
-    data_  = static_cast<std::byte*>(p);
-    owned_ = true;
-    prepare(exec, data_, layout, ranks);
-  }
-  // Zeros, before any peer can write there.
-  void prepare(Cuda const& exec, std::byte* data, WindowLayout const& layout, int ranks)
-  {
-    data_   = data;
-    layout_ = layout;
-    ranks_  = ranks;
-    device_ = exec.device();
-    if (report_ == nullptr) {
-      std::size_t const n = sizeof(WindowReport) + static_cast<std::size_t>(ranks) * 4;
-      void* p             = nullptr;
-      MOE_CUDA_TRY(cudaHostAlloc(&p, n, cudaHostAllocMapped | cudaHostAllocPortable));
-      std::fill_n(static_cast<std::byte*>(p), n, std::byte{0});
-      report_ = static_cast<WindowReport*>(p);
-    }
-    // Loaded now: a kernel's first launch may wait for peers' kernels that wait for it.
-    cudaFuncAttributes unused{};
-    MOE_CUDA_TRY(
-        cudaFuncGetAttributes(&unused, window_signal_kernel<window_tuning.signal_threads>));
-    MOE_CUDA_TRY(cudaFuncGetAttributes(&unused, window_wait_kernel<window_tuning.wait_threads>));
-    exec.zero(data_, layout.total);
-    exec.synchronize();
-  }
-  // memory (P), known to the host. Waits for the stream, which reads it.
-  void point(Cuda const& exec, std::vector<std::byte*> const& memory) const
-  {
-    exec.copy_from_host(
-        data_ + layout_.pointers, memory.data(), memory.size() * sizeof(std::byte*));
-    exec.synchronize();
-  }
-  [[nodiscard]] WindowKernelArguments arguments(int rank, std::chrono::milliseconds deadline) const
-  {
-    void* report = nullptr;
-    MOE_CUDA_TRY(cudaHostGetDevicePointer(&report, report_, 0));
-    return {.memory      = reinterpret_cast<std::byte* const*>(data_ + layout_.pointers),
-            .flags       = reinterpret_cast<std::uint64_t*>(data_ + layout_.flags),
-            .counts      = reinterpret_cast<std::uint64_t*>(data_ + layout_.counts),
-            .status      = reinterpret_cast<std::uint32_t*>(data_ + layout_.status),
-            .report      = static_cast<WindowReport*>(report),
-            .flags_at    = layout_.flags,
-            .nanoseconds = static_cast<unsigned long long>(deadline.count()) * 1'000'000ULL,
-            .rank        = rank,
-            .size        = ranks_};
-  }
-  void release() noexcept
-  {
-    if (owned_) { window_ignore(cudaFree(data_)); }
-    if (report_ != nullptr) { window_ignore(cudaFreeHost(report_)); }
-    keep();
-  }
-  // Left to the process: a peer may write there for as long as it lives.
-  void keep() noexcept
-  {
-    data_   = nullptr;
-    report_ = nullptr;
-    owned_  = false;
-  }
-
-  [[nodiscard]] std::byte* data() const { return data_; }
-  [[nodiscard]] int device() const { return device_; }
-  [[nodiscard]] WindowReport* report() const { return report_; }
-  [[nodiscard]] std::uint32_t* stop_word() const
-  {
-    return report_ != nullptr ? &report_->stop : nullptr;
-  }
-
- private:
-  std::byte* data_ = nullptr;
-  bool owned_      = false;
-  WindowLayout layout_;
-  int ranks_ = 1, device_ = -1;
-  WindowReport* report_ = nullptr;
-};
 
 // What the models on Cuda have in common. `memory` outlives it.
 class CudaWindow : public WindowModel<Cuda> {
@@ -262,6 +36,18 @@ class CudaWindow : public WindowModel<Cuda> {
   {
     entered(exec, "moe::Window::wait");
     await(exec, channel);
+  }
+  std::optional<WindowSignal> signal_of_kernel(Cuda const& exec, int channel) override
+  {
+    entered(exec, "moe::Window::signal");
+    auto const& w    = arguments_;
+    auto const c     = static_cast<std::size_t>(channel);
+    auto const flags = c * static_cast<std::size_t>(w.size) + static_cast<std::size_t>(w.rank);
+    return WindowSignal{.memory = w.memory,
+                        .flag   = w.flags_at + flags * sizeof(std::uint64_t),
+                        .count  = w.counts + c,
+                        .blocks = w.blocks + c,
+                        .size   = w.size};
   }
   void check() override
   {

@@ -11,6 +11,7 @@
 #include <moe/exec/cuda/grouped_mma.cuh>
 #include <moe/exec/cuda/grouped_plain.cuh>
 #include <moe/exec/cuda/hopper/grouped_rows.cuh>
+#include <moe/exec/cuda/hopper/grouped_weights.cuh>
 
 namespace moe {
 namespace detail {
@@ -70,6 +71,8 @@ struct UniformWarps {};
 // What multiplies rows on sm_90a where nobody says: UniformWarps, or the tuning of the
 // warp-specialised kernel. They have the same bits.
 using DefaultRowsKernel = HopperTuning;
+// Likewise for the weights' gradients.
+using DefaultWeightsKernel = WeightsTuning;
 
 }  // namespace detail
 
@@ -141,7 +144,7 @@ void grouped_gemm_rows(Cuda const& exec,
                  order);
 }
 
-template <class A, class B, class G>
+template <class KernelT = detail::DefaultWeightsKernel, class A, class B, class G>
 void grouped_gemm_weights(Cuda const& exec,
                           RowGroups<Cuda> const& groups,
                           IndexedRows<A, Cuda> a,
@@ -172,6 +175,13 @@ void grouped_gemm_weights(Cuda const& exec,
   if constexpr (detail::tensor_core_elements<A, B>) {
     if (detail::aligned_16(p.a.base, m) && detail::aligned_16(p.b.base, n) &&
         detail::aligned_16(p.c, n) && groups.rows <= detail::most_row_steps) {
+      if constexpr (!std::is_same_v<KernelT, detail::UniformWarps> &&
+                    (std::is_same_v<G, A> || std::is_same_v<G, float>)) {
+        if (detail::hopper_grouped_weights<KernelT>(
+                exec, p, a.base.extent(0), b.base.extent(0), name)) {
+          return;
+        }
+      }
       auto const order    = order_of(detail::tile_rows, detail::tile_columns);
       index_t const tiles = index_t{order.tiles()} * groups.experts();
       return detail::launch_mma(

@@ -4,6 +4,8 @@
 
 #include <nvtx3/nvToolsExt.h>
 
+#include <cstdint>
+#include <new>
 #include <vector>
 
 #include <moe/exec/cuda/error.cuh>
@@ -24,6 +26,7 @@ class CudaClock {
   CudaClock& operator=(CudaClock const&) = delete;
   ~CudaClock()
   {
+    if (counter_ != nullptr) { cuda_ignore(cudaFreeHost(counter_)); }
     for (cudaEvent_t const e : events_) {
       cuda_ignore(cudaEventDestroy(e));
     }
@@ -39,6 +42,18 @@ class CudaClock {
                        joined({"that of the profiler's other handles (", text_of(device_), ")"}));
     }
     device_ = device;
+    if (counter_ == nullptr) {
+      void* p = nullptr;
+      MOE_CUDA_TRY(
+          cudaHostAlloc(&p, sizeof(std::uint64_t), cudaHostAllocMapped | cudaHostAllocPortable));
+      counter_ = ::new (p) std::uint64_t{0};
+    }
+  }
+  // In memory of the host, so that reading it waits for nothing.
+  [[nodiscard]] std::uint64_t* counter() const { return counter_; }
+  [[nodiscard]] std::uint64_t counted() const
+  {
+    return counter_ == nullptr ? 0 : *static_cast<std::uint64_t const volatile*>(counter_);
   }
   // How many were ever made.
   [[nodiscard]] std::size_t events() const { return events_.size(); }
@@ -133,7 +148,8 @@ class CudaClock {
   };
 
   bool nvtx_;
-  int device_ = -1;  // none yet
+  int device_             = -1;  // none yet
+  std::uint64_t* counter_ = nullptr;
   std::vector<cudaEvent_t> events_, free_;
 };
 

@@ -10,6 +10,9 @@
 namespace moe {
 
 // Memory in stream order. allocate throws std::bad_alloc or OutOfMemoryError when there is no more.
+// Between ranks that are threads with a GPU each, copies go from GPU to GPU if the others have
+// access to it (cudaMemPoolSetAccess before the first allocation, or cudaDeviceEnablePeerAccess for
+// what cudaMalloc gives), else through the host.
 // `capturable`: both calls may be made while their stream is being captured into a graph.
 class CudaResource {
  public:
@@ -17,9 +20,6 @@ class CudaResource {
   [[nodiscard]] virtual void* allocate(std::size_t bytes, cudaStream_t stream)      = 0;
   virtual void deallocate(void* p, std::size_t bytes, cudaStream_t stream) noexcept = 0;
   [[nodiscard]] virtual bool capturable() const noexcept                            = 0;
-  // From now on `device`, which the hardware lets at this memory, may use it. What cudaMalloc gave
-  // needs nothing here.
-  virtual void let_in(int /*device*/) {}
 };
 
 // CUDA's stream-ordered pool, which keeps what is returned: a training loop in its steady state
@@ -35,6 +35,7 @@ class CudaPool final : public CudaResource {
     MOE_CUDA_TRY(cudaMemPoolCreate(&pool_, &properties));
     std::uint64_t keep = ~std::uint64_t{0};
     MOE_CUDA_TRY(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep));
+    let_peers_in(device);
   }
   CudaPool(CudaPool const&)            = delete;
   CudaPool& operator=(CudaPool const&) = delete;
@@ -51,16 +52,26 @@ class CudaPool final : public CudaResource {
     (void)cudaFreeAsync(p, stream);
   }
   [[nodiscard]] bool capturable() const noexcept override { return true; }
-  void let_in(int device) override
-  {
-    cudaMemAccessDesc access{};
-    access.location.type = cudaMemLocationTypeDevice;
-    access.location.id   = device;
-    access.flags         = cudaMemAccessFlagsProtReadWrite;
-    MOE_CUDA_TRY(cudaMemPoolSetAccess(pool_, &access, 1));
-  }
 
  private:
+  // Before anything is allocated: to set it while memory is in use makes that use fail (seen on a
+  // driver of version 580). Where it cannot be set, copies take the way through the host.
+  void let_peers_in(int device) noexcept
+  {
+    int devices = 0;
+    detail::cuda_ignore(cudaGetDeviceCount(&devices));
+    for (int peer = 0; peer < devices; ++peer) {
+      int can = 0;
+      if (peer == device) { continue; }
+      detail::cuda_ignore(cudaDeviceCanAccessPeer(&can, peer, device));
+      cudaMemAccessDesc access{};
+      access.location.type = cudaMemLocationTypeDevice;
+      access.location.id   = peer;
+      access.flags         = cudaMemAccessFlagsProtReadWrite;
+      if (can != 0) { detail::cuda_ignore(cudaMemPoolSetAccess(pool_, &access, 1)); }
+    }
+  }
+
   cudaMemPool_t pool_ = nullptr;
 };
 

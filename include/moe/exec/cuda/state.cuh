@@ -36,12 +36,20 @@ struct CudaState {
   }
   CudaState(CudaState const&)            = delete;
   CudaState& operator=(CudaState const&) = delete;
+  // By whichever thread lets the last copy go, perhaps one of another device.
   ~CudaState()
   {
+    int current = device;
+    cuda_ignore(cudaGetDevice(&current));
+    if (current != device) { cuda_ignore(cudaSetDevice(device)); }
     if (blas != nullptr) { (void)cublasDestroy(blas); }
     for (cudaStream_t const s : streams) {
       (void)cudaStreamDestroy(s);
     }
+    for (cudaEvent_t const e : events) {
+      (void)cudaEventDestroy(e);
+    }
+    if (current != device) { cuda_ignore(cudaSetDevice(current)); }
   }
   cudaStream_t own_stream()
   {
@@ -55,6 +63,9 @@ struct CudaState {
   {
     int least = 0, most = 0;
     MOE_CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &most));
+    while (free_events.size() < 8 && events.size() < 8) {
+      make_event();
+    }
     while (lanes.size() <= static_cast<std::size_t>(i)) {
       cudaStream_t s = nullptr;
       streams.reserve(streams.size() + 1);
@@ -64,6 +75,25 @@ struct CudaState {
     }
     return lanes[static_cast<std::size_t>(i)];
   }
+  // Events that are recorded again and again: a step in its steady state makes none, which the
+  // driver may let wait for what runs, such as a wait for a peer that shares the GPU.
+  void make_event()
+  {
+    cudaEvent_t e = nullptr;
+    events.reserve(events.size() + 1);
+    free_events.reserve(events.capacity());  // so that giving back asks for nothing
+    MOE_CUDA_TRY(cudaEventCreateWithFlags(&e, cudaEventDisableTiming));
+    events.push_back(e);
+    free_events.push_back(e);
+  }
+  [[nodiscard]] cudaEvent_t take_event()
+  {
+    if (free_events.empty()) { make_event(); }
+    cudaEvent_t const e = free_events.back();
+    free_events.pop_back();
+    return e;
+  }
+  void give_back(cudaEvent_t e) noexcept { free_events.push_back(e); }
   cublasHandle_t cublas(cudaStream_t stream)
   {
     if (blas == nullptr) { MOE_CUBLAS_TRY(cublasCreate(&blas)); }
@@ -79,6 +109,7 @@ struct CudaState {
   std::unique_ptr<CudaPool> pool;
   CudaResource* resource = nullptr;
   std::vector<cudaStream_t> streams, lanes;
+  std::vector<cudaEvent_t> events, free_events;
   cublasHandle_t blas = nullptr;
 };
 

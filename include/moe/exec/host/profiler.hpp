@@ -1,6 +1,7 @@
 #pragma once
 // The profiler of the Host space: a steady clock.
 #include <chrono>
+#include <cstdint>
 
 #include <moe/exec/profiler.hpp>
 
@@ -30,6 +31,11 @@ struct HostClock {
   }
   static void push(Phase) {}
   static void pop() {}
+  [[nodiscard]] std::uint64_t* counter() { return &counted_; }
+  [[nodiscard]] std::uint64_t counted() const { return counted_; }
+
+ private:
+  std::uint64_t counted_ = 0;
 };
 
 }  // namespace detail

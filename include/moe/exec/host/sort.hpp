@@ -11,6 +11,21 @@ namespace detail {
 
 inline constexpr int sort_digit_bits = 11;  // 2,048 counters stay in the first-level cache
 
+inline index_t sort_parts(index_t n, int threads)
+{
+  return std::clamp<index_t>(n / 8192, 1, threads);
+}
+inline int sort_passes(int bits)
+{
+  return std::max(1, (bits + sort_digit_bits - 1) / sort_digit_bits);
+}
+// Of a pass: parts, digits.
+inline Array<index_t, 2> sort_counters(index_t n, int bits, int threads)
+{
+  int const passes = sort_passes(bits);
+  return {{sort_parts(n, threads), index_t{1} << (bits + passes - 1) / passes}};
+}
+
 // One counting pass over the digit [shift, shift + bits). Rows are cut into as many parts as there
 // are threads; a counter per (digit, part) makes the pass stable whatever that number is.
 template <std::unsigned_integral Key>
@@ -69,10 +84,10 @@ void sort_pairs(Host const& exec,
 {
   index_t const n = key.extent(0);
   if (n == 0) { return; }
-  index_t const parts = std::clamp<index_t>(n / 8192, 1, exec.threads());
-  int const passes    = std::max(1, (bits + detail::sort_digit_bits - 1) / detail::sort_digit_bits);
+  int const passes    = detail::sort_passes(bits);
   int const each      = (bits + passes - 1) / passes;
-  Tensor<index_t, 2, Host> counter(exec, parts, index_t{1} << each);
+  auto const counters = detail::sort_counters(n, bits, exec.threads());
+  Tensor<index_t, 2, Host> counter(exec, counters[0], counters[1]);
   Key *from = key.data_handle(), *to = key_out.data_handle();
   Id *from_value = value.data_handle(), *to_value = value_out.data_handle();
   for (int pass = 0; pass < passes; ++pass) {
@@ -94,7 +109,7 @@ inline void histogram(Host const& exec, View<Id const, 1, Host> key, View<Id, 1,
 {
   index_t const n     = key.extent(0);
   index_t const bins  = count.extent(0);
-  index_t const parts = std::clamp<index_t>(n / 8192, 1, exec.threads());
+  index_t const parts = detail::sort_parts(n, exec.threads());
   Tensor<Id, 2, Host> part_count(exec, parts, bins);
   auto const partial = part_count.view();
   exec.for_each_task(parts, [&](int, index_t p) {

@@ -139,6 +139,12 @@ __device__ __forceinline__ void load_box_to_blocks(CUtensorMap const& map,
   cuda::ptx::cp_async_bulk_tensor(
       cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at, barrier, blocks);
 }
+// Of ragged_rows_map: rows from `row` on, and zeros for those past `end`.
+__device__ __forceinline__ void load_ragged_box(
+    CUtensorMap const& map, int column, int row, int end, void* to, std::uint64_t* barrier)
+{
+  load_box<4>(map, {column, ragged_span - (end - row), end, ragged_span}, to, barrier);
+}
 // Of ragged_rows_map, from shared memory, as part of the thread's next group of bulk copies.
 __device__ __forceinline__ void store_ragged_box(
     CUtensorMap const& map, int column, int row, int end, void const* from)

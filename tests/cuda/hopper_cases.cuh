@@ -1,20 +1,15 @@
 #pragma once
-// Operands for tests of the grouped products on Cuda: numbers from a seed, rows in groups of every
-// kind.
+// What the tests of the warp-specialised kernels run on: operands made on the device, and experts
+// with every number of rows.
+#include "support/space.hpp"
+
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include <moe/exec/cuda/primitives.cuh>
 
-#include "support/space.hpp"
-
 namespace moe::test {
-
-// A wait that hangs ends in a trap instead.
-struct Watched : detail::HopperTuning {
-  static constexpr bool trap_when_stuck = true;
-};
 
 // In [-scale, scale), from (seed, position), rounded to T.
 template <class T>

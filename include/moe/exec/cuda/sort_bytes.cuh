@@ -1,0 +1,37 @@
+#pragma once
+// What CUB's sort of pairs takes as scratch on the current device, for a memory plan that is exact:
+//   plan_memory<T>(layer, sizes, tokens,
+//                  {.space = {.like = MeteredSpace::cuda, .sort_bytes = &cub_sort_bytes}})
+#include <moe/exec/cuda/nvcc_only.cuh>
+
+#include <moe/exec/cuda/sort.cuh>
+#include <moe/exec/cuda/sum_rows.cuh>
+#include <moe/exec/meter_primitives.hpp>
+
+namespace moe {
+namespace detail {
+
+static_assert(histogram_tuning.keys_per_block == metered_histogram_keys);
+static_assert(histogram_tuning.shared_bins == metered_histogram_bins);
+static_assert(column_sum_tuning.rows == metered_sum_rows);
+
+template <std::unsigned_integral Key>
+std::size_t cub_sort_bytes_of(int bits, index_t n)
+{
+  std::size_t bytes = 0;
+  Key* const key    = nullptr;
+  Id* const value   = nullptr;
+  cuda_try(cub::DeviceRadixSort::SortPairs(nullptr, bytes, key, key, value, value, n, 0, bits),
+           "moe::cub_sort_bytes");
+  return bytes;
+}
+
+}  // namespace detail
+
+inline MOE_HIDDEN std::size_t cub_sort_bytes(int bits, index_t n, std::size_t key_bytes)
+{
+  return key_bytes == sizeof(std::uint64_t) ? detail::cub_sort_bytes_of<std::uint64_t>(bits, n)
+                                            : detail::cub_sort_bytes_of<std::uint32_t>(bits, n);
+}
+
+}  // namespace moe

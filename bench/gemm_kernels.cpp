@@ -191,7 +191,7 @@ void add_down_backward(char const* kernel, Shape const& s)
 }
 
 bool const added = [] {
-  for (Shape const& shape : {mixtral.full(), qwen3.full()}) {
+  for (Shape const& shape : {mixtral.full(), qwen3.full(), dsv3.full(), sonic7b.full()}) {
     for (Use const& use : uses(shape)) {
       add<Cublas>("cublas_dense", shape, use);
       add<moe::detail::UniformWarps>("uniform", shape, use);

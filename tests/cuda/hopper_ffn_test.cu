@@ -22,8 +22,9 @@ struct FfnAhead : Watched {
   static constexpr int lead = 2;
 };
 
+// For all but one of the layouts.
 struct FfnInPairs : Watched {
-  static constexpr int cluster = 2;
+  static constexpr index_t pairs_from = 2;
 };
 
 }  // namespace moe::test

@@ -28,9 +28,9 @@ struct CopiersFence : Watched {
   static constexpr int copies_behind  = Behind;
 };
 
-template <class TuningT>
-struct InPairs : TuningT {
-  static constexpr int cluster = 2;
+// For some of the layouts.
+struct PairsChosen : Watched {
+  static constexpr index_t pairs_from = 150;
 };
 
 }  // namespace moe::test
@@ -160,9 +160,10 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
                    TwoStages,
                    CopiersFence<1>,
                    CopiersFence<2>,
-                   InPairs<Watched>,
-                   InPairs<Ahead>,
-                   InPairs<CopiersFence<1>>)
+                   detail::InPairs<Watched>,
+                   detail::InPairs<Ahead>,
+                   detail::InPairs<CopiersFence<1>>,
+                   PairsChosen)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

@@ -230,6 +230,11 @@ MOE_HIDDEN bool hopper_down_backward(Cuda const& exec,
                                      ActivateBackwardRow<ActivationT, T, Cuda> const& row,
                                      View<T, 2, Cuda> dx)
 {
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(groups)) {
+      return hopper_down_backward<InPairs<Tuning>>(exec, groups, w, row, dx);
+    }
+  }
   constexpr int arity = ActivationT::arity;
   using Product       = ActivatedBackwardRows<ActivationT, T>;
   auto const kernel   = &hopper_rows_kernel<Product, Major::lanes, Tuning>;

@@ -103,6 +103,11 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
                                     View<T, 2, Cuda> pre,  // empty: not stored
                                     View<T, 2, Cuda> a)
 {
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(groups)) {
+      return hopper_up_activated<InPairs<Tuning>>(exec, groups, x, w, bias, activation, pre, a);
+    }
+  }
   constexpr int parts    = ActivationT::arity;
   char const* const name = "moe::Ffn, up projection";
   using Product          = ActivatedRows<ActivationT, T>;

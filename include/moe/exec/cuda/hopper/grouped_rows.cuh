@@ -134,6 +134,11 @@ MOE_HIDDEN bool hopper_grouped_rows(Cuda const& exec,
                                     index_t experts,
                                     char const* name)
 {
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(p.groups)) {
+      return hopper_grouped_rows<InPairs<Tuning>>(exec, p, base_rows, tw, experts, name);
+    }
+  }
   bool const k_major = tw == Transpose::yes;
   auto const kernel  = k_major ? &hopper_rows_kernel<RowsProduct<T>, Major::k, Tuning>
                                : &hopper_rows_kernel<RowsProduct<T>, Major::lanes, Tuning>;

@@ -25,9 +25,24 @@ struct HopperTuning {
   // Blocks in a cluster, 1 or 2: they take row tiles of one expert beside each other, and each
   // copies half of the tile of w for both.
   static constexpr int cluster = 1;
+  // Two from so many rows per expert on: where few are left over when they are taken by 256.
+  // Negative: never.
+  static constexpr index_t pairs_from = -1;
   // Waits end in a trap after a few seconds, for a test whose kernel may hang.
   static constexpr bool trap_when_stuck = false;
 };
+
+template <class Tuning>
+struct InPairs : Tuning {
+  static constexpr int cluster = 2;
+};
+template <class Tuning>
+constexpr bool choose_pairs(RowGroups<Cuda> const& groups)
+{
+  return groups.rows >= Tuning::pairs_from * groups.experts();
+}
+template <class Tuning>
+inline constexpr bool may_choose_pairs = Tuning::cluster == 1 && Tuning::pairs_from >= 0;
 
 // A warpgroup that copies operands to shared memory, and two that multiply them: 64 rows each of a
 // tile's 128.

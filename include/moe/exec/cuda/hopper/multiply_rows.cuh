@@ -104,7 +104,6 @@ class StageProducts {
       memory_.ring.wait_full(at_);
       release(at_.stage);
       at_.template step<Tuning::stages>();
-      step_ahead();
     }
   }
 

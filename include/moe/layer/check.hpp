@@ -164,6 +164,32 @@ inline void check_ids(Check const& check, char const* field, index_t n)
       n <= std::numeric_limits<Id>::max(), field, n, "at most 2147483647, the largest 32-bit id");
 }
 
+template <class T, class ExecT>
+[[nodiscard]] ViewList views_of(LayerInput<T, ExecT> const& in)
+{
+  ViewList views;
+  views.add("", "x", in.x);
+  views.add("", "mask", in.mask);
+  views.add("", "step", in.step);
+  views.add("", "given_expert", in.given_expert);
+  views.add("", "given_weight", in.given_weight);
+  return views;
+}
+// A router's selection bias, where it has one.
+template <class ExecT, class RouterT>
+void add_bias(Check const& check, RouterT const& router, ViewList& views)
+{
+  if constexpr (requires { typename RouterT::bias_space; }) {
+    constexpr bool here =
+        std::same_as<typename RouterT::bias_space, ExecT> || computes_nothing<ExecT>;
+    check.that(here || router.bias.extent(0) == 0,
+               "bias",
+               "memory of another space",
+               "memory of the space that the layer runs in");
+    if constexpr (here) { views.add("", "bias", router.bias); }
+  }
+}
+
 template <class T, class ExecT, class SizesT>
 void check_input(
     Check const& check, LayerInput<T, ExecT> const& in, SizesT const& sizes, int top_k, bool given)

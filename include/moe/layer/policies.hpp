@@ -248,21 +248,8 @@ class LayerPolicies
     index_t const tokens = in.x.extent(0);
     check_batch(check, sizes, tokens, in.sequences);
     detail::check_input(check, in, sizes, top_k, given);
-    detail::ViewList inputs;
-    inputs.add("", "x", in.x);
-    inputs.add("", "mask", in.mask);
-    inputs.add("", "step", in.step);
-    inputs.add("", "given_expert", in.given_expert);
-    inputs.add("", "given_weight", in.given_weight);
-    if constexpr (requires { typename RouterT::bias_space; }) {
-      constexpr bool here =
-          std::same_as<typename RouterT::bias_space, ExecT> || detail::computes_nothing<ExecT>;
-      check.that(here || router_.bias.extent(0) == 0,
-                 "bias",
-                 "memory of another space",
-                 "memory of the space that the layer runs in");
-      if constexpr (here) { inputs.add("", "bias", router_.bias); }
-    }
+    auto inputs = detail::views_of(in);
+    detail::add_bias<ExecT>(check, router_, inputs);
     int const first = inputs.size();
     inputs.add_params("", params);
     detail::check_params(check, inputs, first, expected<T, ExecT>(sizes));

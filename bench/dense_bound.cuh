@@ -3,7 +3,6 @@
 // A = T K rows with the same FLOPs; no routing, no activation, no gather. Not a layer, but the
 // ceiling that its products could reach.
 #include <algorithm>
-#include <vector>
 
 #include "data.hpp"
 #include "event.cuh"
@@ -17,26 +16,10 @@ namespace moe_bench {
 template <class Pass>
 [[nodiscard]] double median_seconds(Cuda const& exec, Pass const& pass)
 {
-  auto const seconds_of = [&](int passes) {
-    std::vector<Event> const at(static_cast<std::size_t>(2 * passes));
-    for (std::size_t i = 0; i < at.size(); i += 2) {
-      at[i].record(exec);
-      pass();
-      at[i + 1].record(exec);
-    }
-    std::vector<double> times;
-    for (std::size_t i = 0; i < at.size(); i += 2) {
-      times.push_back(at[i + 1].seconds_since(at[i]));
-    }
-    return times;
-  };
   pass();
   exec.synchronize();
-  double const once = std::max(seconds_of(1).front(), 1e-6);
-  auto times        = seconds_of(static_cast<int>(std::clamp(0.7 / once, 4., 25.)));
-  auto const middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
+  double const once = std::max(seconds_of(exec, 1, pass).front(), 1e-6);
+  return median(seconds_of(exec, static_cast<int>(std::clamp(0.7 / once, 4., 25.)), pass));
 }
 
 template <class T>

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int K = 8;
 
-// Multiprocessors that the experts leave to the waits and to packing; MOE_BENCH_SPARE is others.
+// Multiprocessors that the experts leave to the waits; MOE_BENCH_SPARE is others.
 int spared()
 {
   char const* const text = std::getenv("MOE_BENCH_SPARE");

@@ -59,13 +59,6 @@ inline void label(benchmark::State& state, int ranks)
                  (ranks <= gpus() ? " ranks, a GPU each" : " ranks that share GPU 0"));
 }
 
-inline double median(std::vector<double> times)
-{
-  auto const middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
-}
-
 // of_rank[r][i]: the i-th time of rank r -> the median of the slowest.
 inline double median_of_slowest(std::vector<std::vector<double>> const& of_rank)
 {
@@ -76,23 +69,6 @@ inline double median_of_slowest(std::vector<std::vector<double>> const& of_rank)
     }
   }
   return median(slowest);
-}
-
-// Seconds of each pass; they are queued back to back.
-template <class Pass>
-[[nodiscard]] std::vector<double> seconds_of(Cuda const& exec, int passes, Pass const& pass)
-{
-  std::vector<Event> const at(static_cast<std::size_t>(2 * passes));
-  for (std::size_t i = 0; i < at.size(); i += 2) {
-    at[i].record(exec);
-    pass();
-    at[i + 1].record(exec);
-  }
-  std::vector<double> times;
-  for (std::size_t i = 0; i < at.size(); i += 2) {
-    times.push_back(at[i + 1].seconds_since(at[i]));
-  }
-  return times;
 }
 
 // The mean of the ranks' numbers; when it returns, all ranks have come.

@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 
+from compare import Problem, load
+
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = HERE.parent.parent / "build" / "bench" / "bench"
 SHAPES = ("mixtral", "dbrx", "dsv3-64", "olmoe", "qwen3", "qwen3-32k")
@@ -31,10 +33,6 @@ PARTS = {  # name: (program, first part of its rows' names, the shapes that it h
     "comm": ("comm_cuda", "comm", None),
 }
 MOST_RATIO = {"delay": 1.15, "alone": 1.02}  # what a row is to stay at or below
-
-
-class Problem(Exception):
-    """What keeps the report from being made, as a sentence for its reader."""
 
 
 def run_ours(folder, programs, part, shapes, ranks):
@@ -82,17 +80,6 @@ def gpus():
     except (OSError, subprocess.SubprocessError):
         return 0
     return sum(line.startswith("GPU ") for line in listed.splitlines())
-
-
-def load(path, key):
-    try:
-        with open(path, encoding="utf-8") as file:
-            report = json.load(file)
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path} cannot be read as results: {error}") from error
-    if key not in report:
-        raise Problem(f"{path} has no \"{key}\": it is not what this script reads.")
-    return report
 
 
 def benchmarks(report, prefix):

@@ -245,12 +245,13 @@ class WindowCommunicator {
   {
     constexpr auto element = static_cast<index_t>(sizeof(T));
     detail::RoundPieces const pieces{n * element};
-    exec.for_each_row(
+    for_each_row_and_wait(
+        exec,
         size() * pieces.per_part(),
         detail::StorePartRow{
-            round, pieces, reinterpret_cast<std::byte const*>(from), stride * element});
-    state_->window.signal(exec, 0);
-    state_->window.wait(exec, 0);
+            round, pieces, reinterpret_cast<std::byte const*>(from), stride * element},
+        state_->window,
+        0);
     if constexpr (std::same_as<ExecT, Host>) { refuse_other_calls(check.check, round); }
   }
   template <class T>

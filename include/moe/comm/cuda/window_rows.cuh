@@ -22,6 +22,9 @@ __global__ void __launch_bounds__(rows_block)
   signal_when_stored(signal);
 }
 
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1407  // as in exec/cuda/launch.cuh
+
 template <class F>
 MOE_HIDDEN void for_each_row_and_wait(
     Cuda const& exec, index_t rows, F const& f, Window<Cuda> const& window, int channel)
@@ -45,5 +48,6 @@ MOE_HIDDEN void for_each_row_and_wait(
   exec.for_each_row(rows, f);
   window.signal_and_wait(exec, channel);
 }
+#pragma nv_diagnostic pop
 
 }  // namespace moe::detail

@@ -93,12 +93,15 @@ class OneSidedExchange {
                                                      P,
                                                      C,
                                                      slot.part_of.view()});
-    exec.for_each_row(
+    auto const phase = exec.phase(Phase::communication);
+    // What is stored next overwrites what every rank has read by then.
+    for_each_row_and_wait(
+        exec,
         in.assignments.tokens,
         detail::RowGoesRow<ExecT>{
-            in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()});
-    detail::wait_until_read(exec, slot);
-    auto const phase = exec.phase(Phase::communication);
+            in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()},
+        slot.window,
+        Channel::ready);
     exec.for_each_row(detail::rows_of_numbers(std::max(A, E)),
                       detail::StoreHeaderRow<S, ExecT>{slot.memory(),
                                                        in.assignments,
@@ -132,7 +135,10 @@ class OneSidedExchange {
                                                index_t,
                                                Leg leg) const
   {
-    if (leg == Leg::backward) { detail::wait_until_read(exec, *trip.slot); }
+    if (leg == Leg::backward) {
+      auto const phase = exec.phase(Phase::communication);
+      trip.slot->window.signal_and_wait(exec, Channel::ready);
+    }
     return {leg};
   }
   template <class T>

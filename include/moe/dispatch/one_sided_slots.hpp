@@ -92,12 +92,4 @@ struct OneSidedTrip {
   }
 };
 
-// What is stored next overwrites what every rank has read by then.
-template <class ExecT>
-void wait_until_read(ExecT const& exec, OneSidedSlot<ExecT> const& slot)
-{
-  auto const phase = exec.phase(Phase::communication);
-  slot.window.signal_and_wait(exec, OneSidedChannel::ready);
-}
-
 }  // namespace moe::detail

@@ -9,9 +9,36 @@
 
 namespace moe::detail {
 
-__device__ inline void store_release(std::uint64_t* p, std::uint64_t value)
+// After a fence, the two are a release of what came before the fence.
+__device__ inline void store_relaxed(std::uint64_t* p, std::uint64_t value)
 {
-  asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(value) : "memory");
+  asm volatile("st.relaxed.sys.u64 [%0], %1;" ::"l"(p), "l"(value) : "memory");
+}
+__device__ inline void fence_system()
+{
+  asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
+// By the first warp, once its thread 0 has fenced: the flags of all ranks. One thread raises them,
+// as a fence is of its own later stores; the lanes know where each memory is, `there` of the first
+// ranks.
+__device__ inline void raise_flags(WindowSignal const& signal,
+                                   std::uint64_t count,
+                                   std::byte* there)
+{
+  int const lanes = static_cast<int>(FirstWarp::lanes()), lane = static_cast<int>(threadIdx.x);
+  for (int first = 0; first < signal.size; first += lanes) {
+    if (first > 0) { there = first + lane < signal.size ? signal.memory[first + lane] : nullptr; }
+    for (int i = 0; i < lanes && first + i < signal.size; ++i) {
+      auto const memory =
+          __shfl_sync(FirstWarp::mask(), reinterpret_cast<unsigned long long>(there), i);
+      if (lane == 0) {
+        store_relaxed(
+            reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(memory) + signal.flag),
+            count);
+      }
+    }
+  }
 }
 
 }  // namespace moe::detail
@@ -22,44 +49,42 @@ namespace moe {
 // come raises the flag and, where the signal has a wait, stays for the peers'. All other blocks
 // leave, and of the last all warps but the first: ranks may share a GPU.
 //
-// A peer that has seen the flag sees what every thread of this kernel stored before, and what the
-// stream did before it. In the order that makes it so:
-//   a thread's store  -> the block's barrier -> its thread 0's fence -> the count of blocks
-//   (release: the fence and what comes after it; a barrier passes on what it orders)
-//   the last block's count -> its thread 0's fence -> the warp's barrier -> a lane's st.release.sys
-//   (acquire: it has read what every other block wrote to the count)
-// Both fences and the count are of scopes that include the two blocks, the flag of one that
-// includes the peer; causality goes through all of them. Blocks fence for the system, not only for
-// the GPU: each then waits for its own stores to peers, beside the other blocks.
-// A single block needs neither count nor first fence: its barrier comes before its release.
+// A peer that has seen the flag, by an acquire, sees what every thread of this kernel stored before
+// its end, and what the stream did before the kernel. In PTX's causality order:
+//   a thread's stores -> the barrier of its block -> a fence of thread 0 -> its count of the block,
+//   which the last block's thread 0 reads -> its fence -> its stores of flags -> the peer's
+//   acquire.
+// Fence and count are a release, count and fence an acquire: all blocks have a fence before their
+// count, and the last one more behind it, which is also the release of the flags. The count is of
+// the GPU's scope, which is that of all blocks; fences and flags are of the system's, as the peer
+// is of it. Barriers pass on what comes before them, whichever thread did it. A single block's
+// count would tell nobody anything.
 __device__ inline void signal_when_stored(WindowSignal const& signal)
 {
   if (signal.size == 0) { return; }
   __syncthreads();  // the block has stored
-  unsigned const lanes = detail::FirstWarp::lanes(), all = detail::FirstWarp::mask();
-  if (threadIdx.x >= lanes) { return; }
+  if (threadIdx.x >= detail::FirstWarp::lanes()) { return; }
   // Read before the fences, which take as long.
-  int const first         = static_cast<int>(threadIdx.x);
-  std::byte* const memory = first < signal.size ? signal.memory[first] : nullptr;
-  std::uint64_t raised    = 0;  // but in the last block
-  if (threadIdx.x == 0) {
+  int const lane         = static_cast<int>(threadIdx.x);
+  std::byte* const there = lane < signal.size ? signal.memory[lane] : nullptr;
+  std::uint64_t raised   = 0;  // but in the last block
+  if (lane == 0) {
     // The last block alone writes it, after it has counted this one, which comes after this.
     std::uint64_t const next = *signal.count + 1;
     bool last                = gridDim.x == 1;
     if (!last) {
-      asm volatile("fence.acq_rel.sys;" ::: "memory");
+      detail::fence_system();
       last = atomicInc(signal.blocks, gridDim.x - 1) == gridDim.x - 1;  // and back to 0
-      if (last) { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
     }
-    if (last) { *signal.count = raised = next; }
+    if (last) {
+      detail::fence_system();
+      raised = next;
+    }
   }
-  raised = __shfl_sync(all, raised, 0);
+  raised = __shfl_sync(detail::FirstWarp::mask(), raised, 0);
   if (raised == 0) { return; }
-  __syncwarp(all);  // the lanes come after thread 0's fence
-  for (int peer = first; peer < signal.size; peer += static_cast<int>(lanes)) {
-    std::byte* const there = peer == first ? memory : signal.memory[peer];
-    detail::store_release(reinterpret_cast<std::uint64_t*>(there + signal.flag), raised);
-  }
+  detail::raise_flags(signal, raised, there);
+  if (lane == 0) { *signal.count = raised; }  // for the stream's next kernels: no flag waits for it
   if (signal.wait.flags != nullptr) { detail::wait_for_flags(signal.wait, signal.size, raised); }
 }
 

@@ -217,6 +217,19 @@ void for_each_row_and_wait(
   exec.for_each_row(rows, f);
   window.signal_and_wait(exec, channel);
 }
+// And then rows of another functor.
+template <class ExecT, class F, class G>
+void for_each_row_and_wait(ExecT const& exec,
+                           index_t rows,
+                           F const& f,
+                           Window<ExecT> const& window,
+                           int channel,
+                           index_t rows_then,
+                           G const& then)
+{
+  for_each_row_and_wait(exec, rows, f, window, channel);
+  exec.for_each_row(rows_then, then);
+}
 
 }  // namespace detail
 

@@ -41,6 +41,50 @@ __device__ inline void raise_flags(WindowSignal const& signal,
   }
 }
 
+// By the first warp, after a barrier of the block: signal and wait as below. -> whether the block
+// is the last
+__device__ inline bool signal_by_first_warp(WindowSignal const& signal)
+{
+  // Read before the fences, which take as long.
+  int const lane         = static_cast<int>(threadIdx.x);
+  std::byte* const there = lane < signal.size ? signal.memory[lane] : nullptr;
+  std::uint64_t raised   = 0;  // but in the last block
+  if (lane == 0) {
+    // The last block alone writes it, after it has counted this one, which comes after this.
+    std::uint64_t const next = *signal.count + 1;
+    bool last                = gridDim.x == 1;
+    if (!last) {
+      fence_system();
+      last = atomicInc(signal.blocks, gridDim.x - 1) == gridDim.x - 1;  // and back to 0
+    }
+    if (last) {
+      fence_system();
+      raised = next;
+    }
+  }
+  raised = __shfl_sync(FirstWarp::mask(), raised, 0);
+  if (raised == 0) { return false; }
+  raise_flags(signal, raised, there);
+  if (lane == 0) { *signal.count = raised; }  // for the stream's next kernels: no flag waits for it
+  if (signal.wait.flags != nullptr) { wait_for_flags(signal.wait, signal.size, raised); }
+  return true;
+}
+
+// signal_when_stored(), but for what the last block does after it: true there alone, where all
+// threads stay. They come after the wait, and after what every block did before its end: thread 0
+// has fenced behind the last count, the lanes have acquired the flags, and then comes a barrier.
+__device__ inline bool last_when_stored(WindowSignal const& signal)
+{
+  __shared__ bool last;
+  __syncthreads();
+  if (threadIdx.x < FirstWarp::lanes()) {
+    bool const is_last = signal_by_first_warp(signal);
+    if (threadIdx.x == 0) { last = is_last; }
+  }
+  __syncthreads();
+  return last;
+}
+
 }  // namespace moe::detail
 
 namespace moe {
@@ -64,28 +108,7 @@ __device__ inline void signal_when_stored(WindowSignal const& signal)
   if (signal.size == 0) { return; }
   __syncthreads();  // the block has stored
   if (threadIdx.x >= detail::FirstWarp::lanes()) { return; }
-  // Read before the fences, which take as long.
-  int const lane         = static_cast<int>(threadIdx.x);
-  std::byte* const there = lane < signal.size ? signal.memory[lane] : nullptr;
-  std::uint64_t raised   = 0;  // but in the last block
-  if (lane == 0) {
-    // The last block alone writes it, after it has counted this one, which comes after this.
-    std::uint64_t const next = *signal.count + 1;
-    bool last                = gridDim.x == 1;
-    if (!last) {
-      detail::fence_system();
-      last = atomicInc(signal.blocks, gridDim.x - 1) == gridDim.x - 1;  // and back to 0
-    }
-    if (last) {
-      detail::fence_system();
-      raised = next;
-    }
-  }
-  raised = __shfl_sync(detail::FirstWarp::mask(), raised, 0);
-  if (raised == 0) { return; }
-  detail::raise_flags(signal, raised, there);
-  if (lane == 0) { *signal.count = raised; }  // for the stream's next kernels: no flag waits for it
-  if (signal.wait.flags != nullptr) { detail::wait_for_flags(signal.wait, signal.size, raised); }
+  (void)detail::signal_by_first_warp(signal);
 }
 
 }  // namespace moe

@@ -2,8 +2,9 @@
 // Windows on Cuda: where each rank's memory is makes the models (here a world of one); one kernel
 // to signal and one to wait serves all of them.
 //
-// Ranks may share a GPU. A wait is then one block of a warp that sleeps between looks, and the
-// kernels of the others run beside it, as long as nothing puts them behind it:
+// Ranks may share a GPU. A wait is then one block, of a warp or the last of a kernel that has
+// stored, that soon sleeps between looks, and the kernels of the others run beside it, as long as
+// nothing puts them behind it:
 //   CUDA_DEVICE_MAX_CONNECTIONS=32: streams share hardware queues, 8 unless said otherwise, and a
 //     kernel can stand in its queue behind another rank's wait
 //   CUDA_MODULE_LOADING=EAGER: a kernel's first launch may else wait until the GPU is idle

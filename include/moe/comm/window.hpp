@@ -208,8 +208,9 @@ class Window {
 
 namespace detail {
 
-// Rows of a functor that stores into windows, a signal of it, and the peers': a space may have it
-// in fewer launches (comm/cuda/window_rows.cuh).
+// Rows of a functor, a signal after them and the wait for the peers': a space may have it in fewer
+// launches (comm/cuda/window_rows.cuh). Called without its namespace, for functors of this one: so
+// the space's is found where it is instantiated.
 template <class ExecT, class F>
 void for_each_row_and_wait(
     ExecT const& exec, index_t rows, F const& f, Window<ExecT> const& window, int channel)

@@ -11,7 +11,7 @@
 //   hierarchical    HierarchicalExchange as of two hosts of P/2
 //   gather_scatter  all_gather and reduce_scatter_sum of bfloat16, a buffer each: moves it twice
 //   window          a kernel that stores 16 bytes at a time into the peers' windows, signal, wait
-//   one_sided       OneSidedExchange's rows of up to 8 KiB: store, signal, wait
+//   one_sided       OneSidedExchange's rows of up to 8 KiB: store, signal, wait in one launch
 //   nccl            ncclSend and ncclRecv in a group, where there is NCCL and a GPU for each rank
 //   nccl_all_to_all ncclAlltoAll, where NCCL has it
 #include <chrono>

@@ -33,14 +33,45 @@ int failed_in_a_kernel(Cuda const& exec, Window<Cuda> const& window)
   return value;
 }
 
+// Rows that store nothing.
+struct NothingRow {
+  template <Team G>
+  __device__ void operator()(G, index_t) const
+  {
+  }
+};
+
+enum class Way { apart, together, with_rows };
+void signal_and_wait(Way way, Cuda const& exec, Window<Cuda> const& window, int channel)
+{
+  if (way == Way::together) { return window.signal_and_wait(exec, channel); }
+  if (way == Way::with_rows) {
+    return detail::for_each_row_and_wait(exec, 1000, NothingRow{}, window, channel);
+  }
+  window.signal(exec, channel);
+  window.wait(exec, channel);
+}
+
+// turns, and how a rank signals and waits
+struct Case {
+  bool turns;
+  Way way;
+};
+constexpr Case cases[] = {{false, Way::apart},
+                          {false, Way::together},
+                          {false, Way::with_rows},
+                          {true, Way::apart},
+                          {true, Way::with_rows}};
+
 }  // namespace
 
 // The deadline is in the kernel: the host only looks. Later waits do not last as long again.
 TEST_CASE("ranks that never signal: a timeout that names them, within the deadline")
 {
-  for (bool const turns : {false, true}) {
+  for (auto const& [turns, way] : cases) {
     for (int const P : {2, 3, 5}) {
       CAPTURE(turns);
+      CAPTURE(static_cast<int>(way));
       CAPTURE(P);
       std::vector<int> absent;
       for (int r = 1; r < P; r += 3) {
@@ -52,14 +83,13 @@ TEST_CASE("ranks that never signal: a timeout that names them, within the deadli
             exec,
             64,
             {.channels = 4, .deadline = milliseconds(600), .one_kernel_at_a_time = turns});
-        window.signal(exec, 3);
-        window.wait(exec, 3);
+        signal_and_wait(way, exec, window, 3);
         if (comm.rank() % 3 == 1) {
           exec.synchronize();
           return;
         }
-        window.signal(exec, 3);
-        for (int i = 0; i < 30; ++i) {
+        signal_and_wait(way, exec, window, 3);
+        for (int i = 1; i < 30; ++i) {
           window.wait(exec, 3);
         }
         exec.synchronize();
@@ -99,10 +129,11 @@ TEST_CASE("in time there is no failure to see")
 // Their waits are on the GPU already; they end long before any deadline.
 TEST_CASE("a rank that throws while the others wait")
 {
-  for (bool const turns : {false, true}) {
+  for (auto const& [turns, way] : cases) {
     for (int const P : {2, 4}) {
       for (int failing = 0; failing < P; ++failing) {
         CAPTURE(turns);
+        CAPTURE(static_cast<int>(way));
         CAPTURE(P);
         CAPTURE(failing);
         auto const end = run_to_end(ThreadWorld(P, patient), [&](ThreadCommunicator const& comm) {
@@ -117,8 +148,7 @@ TEST_CASE("a rank that throws while the others wait")
             std::this_thread::sleep_for(milliseconds(50));
             throw std::runtime_error("out of luck");
           }
-          window.signal(exec, 0);
-          window.wait(exec, 0);
+          signal_and_wait(way, exec, window, 0);
           exec.synchronize();
           window.check();
         });

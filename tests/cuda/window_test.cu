@@ -21,14 +21,15 @@ namespace {
 
 ThreadWorldOptions const patient{.deadline = std::chrono::seconds(60)};
 
-void exchange(ThreadCommunicator const& comm, index_t words, int rounds, bool late)
+void exchange(
+    ThreadCommunicator const& comm, index_t words, int rounds, bool late, bool together = false)
 {
   Cuda const exec   = cuda_of(comm);
   auto const window = comm.window(exec, WindowRounds::bytes(comm.size(), words));
   WindowRounds mine(exec, window, words);
   for (int round = 0; round < rounds; ++round) {
     if (late && (round * 7 + comm.rank() * 5) % 11 == 0) { run_late(exec, 0.5); }
-    mine.run();
+    together ? mine.run_together() : mine.run();
   }
   CHECK(mine.mistakes() == 0);
   CHECK(mine.rounds() == rounds);
@@ -44,6 +45,17 @@ TEST_CASE("what a rank stored before its signal is there after the wait")
     ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
       exchange(comm, 1001, 40, false);
       exchange(comm, 7, 40, true);
+    });
+  }
+}
+
+TEST_CASE("stores, signal and wait in one launch")
+{
+  for (int const P : {1, 2, 3, 4, 8}) {
+    CAPTURE(P);
+    ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
+      exchange(comm, 1001, 40, false, /*together*/ true);
+      exchange(comm, 7, 40, true, /*together*/ true);
     });
   }
 }
@@ -94,45 +106,50 @@ TEST_CASE("channels count apart, and a rank may signal often before the others w
 TEST_CASE("a captured graph is replayed on all ranks")
 {
   for (int const P : {2, 4}) {
-    CAPTURE(P);
-    ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
-      Cuda const exec     = cuda_of(comm);
-      index_t const words = 300;
-      auto const window   = comm.window(exec, WindowRounds::bytes(comm.size(), words));
-      WindowRounds mine(exec, window, words);
-      mine.run();
-      exec.synchronize();
-      cudaGraph_t graph        = nullptr;
-      cudaGraphExec_t replayed = nullptr;
-      MOE_CUDA_TRY(cudaStreamBeginCapture(exec.stream(), cudaStreamCaptureModeThreadLocal));
-      CHECK_THROWS_AS((void)comm.window(exec, 64), StateError);
-      mine.run();
-      MOE_CUDA_TRY(cudaStreamEndCapture(exec.stream(), &graph));
-      MOE_CUDA_TRY(cudaGraphInstantiate(&replayed, graph, 0));
-      MOE_CUDA_TRY(cudaGraphUpload(replayed, exec.stream()));
-      exec.synchronize();
-      // All are made before any runs.
-      std::vector<int> x{1};
-      comm.all_reduce_sum(Host{{.threads = 1}}, as_view(x));
-      for (int i = 0; i < 50; ++i) {
-        if ((i + comm.rank()) % 13 == 0) { run_late(exec, 0.3); }
-        MOE_CUDA_TRY(cudaGraphLaunch(replayed, exec.stream()));
-      }
-      mine.run();
-      CHECK(mine.mistakes() == 0);
-      CHECK(mine.rounds() == 52);
-      CHECK_NOTHROW(window.check());
-      comm.all_reduce_sum(Host{{.threads = 1}}, as_view(x));  // returning graphs may wait
-      MOE_CUDA_TRY(cudaGraphExecDestroy(replayed));
-      MOE_CUDA_TRY(cudaGraphDestroy(graph));
-    });
+    for (bool const together : {false, true}) {
+      CAPTURE(P);
+      CAPTURE(together);
+      ThreadWorld(P, patient).run([&](ThreadCommunicator const& comm) {
+        Cuda const exec     = cuda_of(comm);
+        index_t const words = 300;
+        auto const window   = comm.window(exec, WindowRounds::bytes(comm.size(), words));
+        WindowRounds mine(exec, window, words);
+        auto const round = [&] { together ? mine.run_together() : mine.run(); };
+        round();
+        exec.synchronize();
+        cudaGraph_t graph        = nullptr;
+        cudaGraphExec_t replayed = nullptr;
+        MOE_CUDA_TRY(cudaStreamBeginCapture(exec.stream(), cudaStreamCaptureModeThreadLocal));
+        CHECK_THROWS_AS((void)comm.window(exec, 64), StateError);
+        round();
+        MOE_CUDA_TRY(cudaStreamEndCapture(exec.stream(), &graph));
+        MOE_CUDA_TRY(cudaGraphInstantiate(&replayed, graph, 0));
+        MOE_CUDA_TRY(cudaGraphUpload(replayed, exec.stream()));
+        exec.synchronize();
+        // All are made before any runs.
+        std::vector<int> x{1};
+        comm.all_reduce_sum(Host{{.threads = 1}}, as_view(x));
+        for (int i = 0; i < 50; ++i) {
+          if ((i + comm.rank()) % 13 == 0) { run_late(exec, 0.3); }
+          MOE_CUDA_TRY(cudaGraphLaunch(replayed, exec.stream()));
+        }
+        round();
+        CHECK(mine.mistakes() == 0);
+        CHECK(mine.rounds() == 52);
+        CHECK_NOTHROW(window.check());
+        comm.all_reduce_sum(Host{{.threads = 1}}, as_view(x));  // returning graphs may wait
+        MOE_CUDA_TRY(cudaGraphExecDestroy(replayed));
+        MOE_CUDA_TRY(cudaGraphDestroy(graph));
+      });
+    }
   }
 }
 
 namespace {
 
 // StoreBlocks' words, by a kernel that raises the flag itself: blocks come to its end at any time.
-__global__ void store_and_signal_kernel(StoreBlocks store, WindowSignal signal)
+__global__ void __launch_bounds__(1024)
+    store_and_signal_kernel(StoreBlocks store, WindowSignal signal)
 {
   index_t const words = store.words * store.view.size;
   index_t const step  = index_t{gridDim.x} * blockDim.x;
@@ -145,23 +162,29 @@ __global__ void store_and_signal_kernel(StoreBlocks store, WindowSignal signal)
   signal_when_stored(signal);
 }
 
-void signal_in_kernels(ThreadCommunicator const& comm, unsigned blocks, index_t words)
+// The same counts, whoever signals and waits.
+void signal_in_kernels(ThreadCommunicator const& comm,
+                       unsigned blocks,
+                       unsigned threads,
+                       index_t words)
 {
-  Cuda const exec;
+  Cuda const exec   = cuda_of(comm);
   auto const window = comm.window(exec, WindowRounds::bytes(comm.size(), words));
   WindowRounds mine(exec, window, words);
-  auto const by_kernel = [&](Cuda const& on) {
-    auto const signal = window.signal_of_kernel(on, 0);
+  auto const store = [&](Cuda const& on, std::optional<WindowSignal> const& signal) {
     REQUIRE(signal.has_value());
-    store_and_signal_kernel<<<blocks, 64, 0, on.stream()>>>(mine.blocks(), *signal);
+    store_and_signal_kernel<<<blocks, threads, 0, on.stream()>>>(mine.blocks(), *signal);
     MOE_CUDA_TRY(cudaGetLastError());
   };
   for (int round = 0; round < 60; ++round) {
     if ((round * 7 + comm.rank() * 5) % 11 == 0) { run_late(exec, 0.3); }
-    if (round % 3 == 2) {
-      mine.run();  // the same counts, whoever signals
+    if (round % 3 == 0) {
+      mine.run();
+    } else if (round % 3 == 1) {
+      mine.run([&](Cuda const& on) { store(on, window.signal_of_kernel(on, 0)); });
     } else {
-      mine.run(by_kernel);
+      mine.run_together(
+          [&](Cuda const& on) { store(on, window.signal_and_wait_of_kernel(on, 0)); });
     }
   }
   CHECK(mine.mistakes() == 0);
@@ -171,19 +194,27 @@ void signal_in_kernels(ThreadCommunicator const& comm, unsigned blocks, index_t 
 
 }  // namespace
 
-TEST_CASE("a kernel that stores and signals in one launch")
+TEST_CASE("a kernel that stores and signals, and waits, in one launch")
 {
   for (int const P : {1, 2, 4}) {
     CAPTURE(P);
     ThreadWorld(P, patient).run([](ThreadCommunicator const& comm) {
-      signal_in_kernels(comm, 1, 7);
-      signal_in_kernels(comm, 97, 20001);
+      signal_in_kernels(comm, 1, 64, 7);
+      signal_in_kernels(comm, 97, 64, 20001);
+      signal_in_kernels(comm, 5, 24, 300);        // less than a warp
+      signal_in_kernels(comm, 600, 1024, 50001);  // more than run at once
     });
   }
   ThreadWorld(1, patient).run([](ThreadCommunicator const& comm) {
     Cuda const exec;
     auto const turns = comm.window(exec, 64, {.one_kernel_at_a_time = true});
     CHECK_FALSE(turns.signal_of_kernel(exec, 0).has_value());
+    CHECK_FALSE(turns.signal_and_wait_of_kernel(exec, 0).has_value());
+    auto const window = comm.window(exec, 64);
+    CHECK(window.signal_and_wait_of_kernel(exec, 0).has_value());
+    // A block of each rank would be on all multiprocessors that there are for it.
+    CHECK_FALSE(
+        window.signal_and_wait_of_kernel(exec.sparing(exec.multiprocessors()), 0).has_value());
   });
 }
 

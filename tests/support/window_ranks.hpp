@@ -118,13 +118,29 @@ class WindowRounds {
     compare();
     window_.signal(exec_, 1);
     window_.wait(exec_, 1);
-    exec_.for_each_row(1, NextRound{round_.view().data_handle()});
+    next();
+  }
+  // Signals and waits go together, those of the blocks in the launch that stores them.
+  void run_together()
+  {
+    run_together([this](Cuda const& exec) {
+      moe::detail::for_each_row_and_wait(exec, window_.size(), blocks(), window_, 0);
+    });
+  }
+  template <class StoreSignalAndWait>
+  void run_together(StoreSignalAndWait const& store_signal_and_wait)
+  {
+    store_signal_and_wait(exec_);
+    compare();
+    window_.signal_and_wait(exec_, 1);
+    next();
   }
   // These wait for the stream.
   [[nodiscard]] int mistakes() { return get(wrong_.view().data_handle()); }
   [[nodiscard]] index_t rounds() { return get(round_.view().data_handle()); }
 
  private:
+  void next() { exec_.for_each_row(1, NextRound{round_.view().data_handle()}); }
   template <class T>
   T get(T const* p)
   {

@@ -55,6 +55,20 @@ struct WindowView {
 };
 static_assert(std::is_trivially_copyable_v<WindowView>);
 
+namespace detail {
+struct WindowReport;  // comm/cuda/window_wait.cuh
+}
+
+// The wait of one channel, as a kernel does it. An empty one waits for nothing.
+struct WindowWait {
+  std::uint64_t const* flags     = nullptr;  // (P) of every rank, here
+  std::uint32_t* status          = nullptr;
+  detail::WindowReport* report   = nullptr;
+  unsigned long long nanoseconds = 0;  // of the deadline
+  int channel                    = 0;
+};
+static_assert(std::is_trivially_copyable_v<WindowWait>);
+
 // A flag that a kernel raises itself, once all of its blocks have stored: signal_when_stored() of
 // comm/cuda/window_signal.cuh. An empty one raises none.
 struct WindowSignal {
@@ -63,6 +77,7 @@ struct WindowSignal {
   std::uint64_t* count     = nullptr;  // how often it was raised
   std::uint32_t* blocks    = nullptr;  // that have stored; 0 between launches
   int size                 = 0;
+  WindowWait wait{};  // after the flag, where there is one
 };
 static_assert(std::is_trivially_copyable_v<WindowSignal>);
 
@@ -81,7 +96,13 @@ class WindowModel {
   virtual void signal(ExecT const& exec, int channel) = 0;
   virtual void wait(ExecT const& exec, int channel)   = 0;
   virtual void check()                                = 0;
+  virtual void signal_and_wait(ExecT const& exec, int channel)
+  {
+    signal(exec, channel);
+    wait(exec, channel);
+  }
   virtual std::optional<WindowSignal> signal_of_kernel(ExecT const&, int) { return {}; }
+  virtual std::optional<WindowSignal> signal_and_wait_of_kernel(ExecT const&, int) { return {}; }
 
   WindowView view;
   std::byte* local  = nullptr;  // this rank's memory
@@ -147,6 +168,19 @@ class Window {
   {
     entered(exec, "moe::Window::wait", channel).wait(exec, channel);
   }
+  // signal() and then wait(): in one launch where that can be.
+  void signal_and_wait(ExecT const& exec, int channel) const
+  {
+    entered(exec, "moe::Window::signal", channel).signal_and_wait(exec, channel);
+  }
+  // signal_and_wait(), left to the next kernel of this stream, as signal_of_kernel(): the kernel's
+  // last block stays until the peers' flags are there. Also none for ranks as many as the GPU has
+  // multiprocessors: if they share it, such blocks must leave room for what they wait for.
+  [[nodiscard]] std::optional<WindowSignal> signal_and_wait_of_kernel(ExecT const& exec,
+                                                                      int channel) const
+  {
+    return entered(exec, "moe::Window::signal", channel).signal_and_wait_of_kernel(exec, channel);
+  }
   // Throws a TimeoutError or CommunicationError if a wait is known to have failed: the operation,
   // the missing ranks and, as its sequence, the number of the signal on its channel that did not
   // come. Waits for nothing: after a synchronisation it knows of all waits before that. signal and
@@ -171,6 +205,34 @@ class Window {
 
   std::unique_ptr<Model> model_;
 };
+
+namespace detail {
+
+// Rows of a functor, a signal after them and the wait for the peers': a space may have it in fewer
+// launches (comm/cuda/window_rows.cuh). Called without its namespace, for functors of this one: so
+// the space's is found where it is instantiated.
+template <class ExecT, class F>
+void for_each_row_and_wait(
+    ExecT const& exec, index_t rows, F const& f, Window<ExecT> const& window, int channel)
+{
+  exec.for_each_row(rows, f);
+  window.signal_and_wait(exec, channel);
+}
+// And then rows of another functor.
+template <class ExecT, class F, class G>
+void for_each_row_and_wait(ExecT const& exec,
+                           index_t rows,
+                           F const& f,
+                           Window<ExecT> const& window,
+                           int channel,
+                           index_t rows_then,
+                           G const& then)
+{
+  for_each_row_and_wait(exec, rows, f, window, channel);
+  exec.for_each_row(rows_then, then);
+}
+
+}  // namespace detail
 
 // Where a communicator makes windows.
 template <class C, class ExecT>

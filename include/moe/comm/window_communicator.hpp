@@ -82,9 +82,14 @@ class WindowCommunicator {
         // Ranks that add up different types of one size are not the same call.
         auto const kind  = static_cast<unsigned char>(*detail::sum_fingerprint<T>(0).element_kind);
         auto const round = round_of<T>(1 + (std::uint64_t{kind} << 8), x.size());
-        store(exec, check, round, x.data_handle(), x.size(), 0);
-        exec.for_each_row((x.size() + Row::block - 1) / Row::block,
-                          Row{round, x.data_handle(), x.size()});
+        store_and_read(exec,
+                       check,
+                       round,
+                       x.data_handle(),
+                       x.size(),
+                       0,
+                       (x.size() + Row::block - 1) / Row::block,
+                       Row{round, x.data_handle(), x.size()});
         return;
       }
     }
@@ -234,24 +239,30 @@ class WindowCommunicator {
             collective << 48 | std::uint64_t{sizeof(T)} << 32 | std::uint64_t{bytes<T>(n)}};
   }
 
-  // Parts of n elements are stored at the peers, and those of the peers are here.
-  template <class T>
-  void store(ExecT const& exec,
-             detail::CollectiveCheck const& check,
-             detail::WindowRound const& round,
-             T const* from,
-             index_t n,
-             index_t stride) const
+  // Parts of n elements are stored at the peers, and when those of the peers are here `read` has
+  // its rows.
+  template <class T, class ReadT>
+  void store_and_read(ExecT const& exec,
+                      detail::CollectiveCheck const& check,
+                      detail::WindowRound const& round,
+                      T const* from,
+                      index_t n,
+                      index_t stride,
+                      index_t rows,
+                      ReadT const& read) const
   {
     constexpr auto element = static_cast<index_t>(sizeof(T));
     detail::RoundPieces const pieces{n * element};
-    exec.for_each_row(
-        size() * pieces.per_part(),
-        detail::StorePartRow{
-            round, pieces, reinterpret_cast<std::byte const*>(from), stride * element});
-    state_->window.signal(exec, 0);
-    state_->window.wait(exec, 0);
-    if constexpr (std::same_as<ExecT, Host>) { refuse_other_calls(check.check, round); }
+    index_t const parts = size() * pieces.per_part();
+    detail::StorePartRow const store{
+        round, pieces, reinterpret_cast<std::byte const*>(from), stride * element};
+    if constexpr (std::same_as<ExecT, Host>) {
+      for_each_row_and_wait(exec, parts, store, state_->window, 0);
+      refuse_other_calls(check.check, round);
+      exec.for_each_row(rows, read);
+    } else {
+      for_each_row_and_wait(exec, parts, store, state_->window, 0, rows, read);
+    }
   }
   template <class T>
   void exchange(ExecT const& exec,
@@ -265,10 +276,15 @@ class WindowCommunicator {
     auto const phase = detail::collective_phase(exec, detail::bytes_to_others(bytes<T>(n), size()));
     if (n == 0) { return; }
     if (size() == 1) { return exec.copy(receive, send, bytes<T>(n)); }
-    store(exec, check, round, send, n, stride);
     detail::RoundPieces const pieces{n * static_cast<index_t>(sizeof(T))};
-    exec.for_each_row(size() * pieces.per_part(),
-                      detail::ReadPartRow{round, pieces, reinterpret_cast<std::byte*>(receive)});
+    store_and_read(exec,
+                   check,
+                   round,
+                   send,
+                   n,
+                   stride,
+                   size() * pieces.per_part(),
+                   detail::ReadPartRow{round, pieces, reinterpret_cast<std::byte*>(receive)});
   }
   static void refuse_other_calls(Check const& check, detail::WindowRound const& round)
   {

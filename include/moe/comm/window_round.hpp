@@ -54,7 +54,7 @@ struct WindowRound {
     return slot_of(at, from, round) + sizeof(RoundHeader);
   }
   // The last round that was read, which the reads write and the stores look at; the last that was
-  // stored, the other way round: so no row looks at what another of its launch writes.
+  // stored, the other way round: so no row looks at what another of its functor writes.
   [[nodiscard]] MOE_HOST_DEVICE std::uint64_t* rounds_read() const
   {
     return reinterpret_cast<std::uint64_t*>(view.of(view.rank) +

@@ -93,12 +93,15 @@ class OneSidedExchange {
                                                      P,
                                                      C,
                                                      slot.part_of.view()});
-    exec.for_each_row(
+    auto const phase = exec.phase(Phase::communication);
+    // What is stored next overwrites what every rank has read by then.
+    for_each_row_and_wait(
+        exec,
         in.assignments.tokens,
         detail::RowGoesRow<ExecT>{
-            in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()});
-    detail::wait_until_read(exec, slot);
-    auto const phase = exec.phase(Phase::communication);
+            in.assignments, P * C, C, slot.part_of.const_view(), slot.goes_to.view()},
+        slot.window,
+        Channel::ready);
     exec.for_each_row(detail::rows_of_numbers(std::max(A, E)),
                       detail::StoreHeaderRow<S, ExecT>{slot.memory(),
                                                        in.assignments,
@@ -132,7 +135,10 @@ class OneSidedExchange {
                                                index_t,
                                                Leg leg) const
   {
-    if (leg == Leg::backward) { detail::wait_until_read(exec, *trip.slot); }
+    if (leg == Leg::backward) {
+      auto const phase = exec.phase(Phase::communication);
+      trip.slot->window.signal_and_wait(exec, Channel::ready);
+    }
     return {leg};
   }
   template <class T>
@@ -166,7 +172,8 @@ class OneSidedExchange {
                                                c,
                                                tokens},
                trip.slot->window,
-               Channel::rows_came + c % detail::chunk_buffers);
+               Channel::rows_came + c % detail::chunk_buffers,
+               trip.waits_with_stores());
   }
   // With the first rows of a batch comes what is said of all of them.
   template <class T, class CommT>
@@ -178,7 +185,7 @@ class OneSidedExchange {
             Arrived<T, ExecT> const&) const
   {
     Slot& slot = *trip.slot;
-    {
+    if (!trip.waits_with_stores()) {
       auto const phase = exec.phase(Phase::communication);
       slot.window.wait(exec, Channel::rows_came + c % detail::chunk_buffers);
     }
@@ -219,7 +226,8 @@ class OneSidedExchange {
                                               std::min(trip.rows(), detail::teams_over_rows),
                                               rows_of_experts.const_view()},
                slot.window,
-               Channel::rows_home + c % detail::chunk_buffers);
+               Channel::rows_home + c % detail::chunk_buffers,
+               trip.waits_with_stores());
   }
   template <class T, class CommT>
   void send_back(ExecT const& exec,
@@ -229,7 +237,7 @@ class OneSidedExchange {
                  Buffers<T, ExecT> const&,
                  Home<T, ExecT> const&) const
   {
-    {
+    if (!trip.waits_with_stores()) {
       auto const phase = exec.phase(Phase::communication);
       trip.slot->window.wait(exec, Channel::rows_home + c % detail::chunk_buffers);
     }
@@ -276,13 +284,14 @@ class OneSidedExchange {
     Slot const& slot = *trip.slot;
     {
       auto const phase = exec.phase(Phase::communication);
-      exec.for_each_row(detail::rows_of_numbers(trip.rows()),
-                        detail::StoreNumberHomeRow<S, ExecT>{slot.memory(),
-                                                             slot.offsets.const_view(),
-                                                             slot.home_at.const_view(),
-                                                             rows.const_view()});
-      slot.window.signal(exec, Channel::weights_home);
-      slot.window.wait(exec, Channel::weights_home);
+      for_each_row_and_wait(exec,
+                            detail::rows_of_numbers(trip.rows()),
+                            detail::StoreNumberHomeRow<S, ExecT>{slot.memory(),
+                                                                 slot.offsets.const_view(),
+                                                                 slot.home_at.const_view(),
+                                                                 rows.const_view()},
+                            slot.window,
+                            Channel::weights_home);
     }
     auto const& at = slot.layout;
     from_slots(exec,

@@ -266,11 +266,13 @@ void store_rows(ExecT const& exec, StoreHomeRow<T, ExecT> const& row)
 {
   exec.for_each_row(row.teams, row);
 }
-// And then a signal.
+// And then a signal, or a signal and the wait for the peers'.
 template <class ExecT, class RowT>
-void store_rows(ExecT const& exec, RowT const& row, Window<ExecT> const& window, int channel)
+void store_rows(
+    ExecT const& exec, RowT const& row, Window<ExecT> const& window, int channel, bool waits)
 {
   store_rows(exec, row);
+  if (waits) { return window.signal_and_wait(exec, channel); }
   window.signal(exec, channel);
 }
 

@@ -77,6 +77,9 @@ struct OneSidedTrip {
   index_t chunks  = 1;
   index_t choices = 0;  // A
 
+  // In one chunk nothing comes between the stores of rows and the wait for the peers', so the wait
+  // goes with them. In several it is on another lane.
+  [[nodiscard]] bool waits_with_stores() const { return chunks == 1; }
   [[nodiscard]] index_t rows() const { return slot->arrived_at.extent(0); }
   [[nodiscard]] RowGroups<ExecT> groups() const
   {
@@ -88,14 +91,5 @@ struct OneSidedTrip {
     return groups().only(static_cast<Id>(some.first), static_cast<Id>(some.first + some.count));
   }
 };
-
-// What is stored next overwrites what every rank has read by then.
-template <class ExecT>
-void wait_until_read(ExecT const& exec, OneSidedSlot<ExecT> const& slot)
-{
-  auto const phase = exec.phase(Phase::communication);
-  slot.window.signal(exec, OneSidedChannel::ready);
-  slot.window.wait(exec, OneSidedChannel::ready);
-}
 
 }  // namespace moe::detail

@@ -139,6 +139,17 @@ class ThreadWindow<Cuda> final : public CudaWindow {
     if (one_at_a_time_) { return {}; }
     return CudaWindow::signal_of_kernel(exec, channel);
   }
+  void signal_and_wait(Cuda const& exec, int channel) override
+  {
+    if (!one_at_a_time_) { return CudaWindow::signal_and_wait(exec, channel); }
+    signal(exec, channel);
+    wait(exec, channel);
+  }
+  std::optional<WindowSignal> signal_and_wait_of_kernel(Cuda const& exec, int channel) override
+  {
+    if (one_at_a_time_) { return {}; }
+    return CudaWindow::signal_and_wait_of_kernel(exec, channel);
+  }
   void wait(Cuda const& exec, int channel) override
   {
     entered(exec, "moe::Window::wait");

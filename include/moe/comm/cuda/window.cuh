@@ -2,8 +2,9 @@
 // Windows on Cuda: where each rank's memory is makes the models (here a world of one); one kernel
 // to signal and one to wait serves all of them.
 //
-// Ranks may share a GPU. A wait is then one block of a warp that sleeps between looks, and the
-// kernels of the others run beside it, as long as nothing puts them behind it:
+// Ranks may share a GPU. A wait is then one block, of a warp or the last of a kernel that has
+// stored, that soon sleeps between looks, and the kernels of the others run beside it, as long as
+// nothing puts them behind it:
 //   CUDA_DEVICE_MAX_CONNECTIONS=32: streams share hardware queues, 8 unless said otherwise, and a
 //     kernel can stand in its queue behind another rank's wait
 //   CUDA_MODULE_LOADING=EAGER: a kernel's first launch may else wait until the GPU is idle
@@ -18,6 +19,7 @@
 
 #include <moe/comm/communicator.hpp>
 #include <moe/comm/cuda/window_memory.cuh>
+#include <moe/comm/cuda/window_rows.cuh>
 #include <moe/comm/window.hpp>
 #include <moe/comm/window_timeout.hpp>
 #include <moe/exec/cuda.cuh>
@@ -32,6 +34,11 @@ class CudaWindow : public WindowModel<Cuda> {
     entered(exec, "moe::Window::signal");
     raise(exec, channel);
   }
+  void signal_and_wait(Cuda const& exec, int channel) override
+  {
+    entered(exec, "moe::Window::signal");
+    launch_signal(exec, signal_of(channel, /*waits*/ true));
+  }
   void wait(Cuda const& exec, int channel) override
   {
     entered(exec, "moe::Window::wait");
@@ -40,14 +47,15 @@ class CudaWindow : public WindowModel<Cuda> {
   std::optional<WindowSignal> signal_of_kernel(Cuda const& exec, int channel) override
   {
     entered(exec, "moe::Window::signal");
-    auto const& w    = arguments_;
-    auto const c     = static_cast<std::size_t>(channel);
-    auto const flags = c * static_cast<std::size_t>(w.size) + static_cast<std::size_t>(w.rank);
-    return WindowSignal{.memory = w.memory,
-                        .flag   = w.flags_at + flags * sizeof(std::uint64_t),
-                        .count  = w.counts + c,
-                        .blocks = w.blocks + c,
-                        .size   = w.size};
+    return signal_of(channel, /*waits*/ false);
+  }
+  // The last block of a large kernel may have a multiprocessor for itself. As many as there are
+  // ranks must not be all, where some of the ranks have still to store.
+  std::optional<WindowSignal> signal_and_wait_of_kernel(Cuda const& exec, int channel) override
+  {
+    entered(exec, "moe::Window::signal");
+    if (view.size >= exec.multiprocessors()) { return {}; }
+    return signal_of(channel, /*waits*/ true);
   }
   void check() override
   {
@@ -78,14 +86,7 @@ class CudaWindow : public WindowModel<Cuda> {
   }
   MOE_HIDDEN void raise(Cuda const& exec, int channel)
   {
-    launch(&window_signal_kernel<window_tuning.signal_threads>,
-           "moe::Window::signal",
-           dim3(1),
-           dim3(static_cast<unsigned>(window_tuning.signal_threads)),
-           0,
-           exec.stream(),
-           arguments_,
-           channel);
+    launch_signal(exec, signal_of(channel, /*waits*/ false));
   }
   MOE_HIDDEN void await(Cuda const& exec, int channel)
   {
@@ -95,8 +96,7 @@ class CudaWindow : public WindowModel<Cuda> {
            dim3(static_cast<unsigned>(window_tuning.wait_threads)),
            0,
            exec.stream(),
-           arguments_,
-           channel);
+           signal_of(channel, /*waits*/ true));
   }
   void entered(Cuda const& exec, char const* operation)
   {
@@ -121,6 +121,37 @@ class CudaWindow : public WindowModel<Cuda> {
   [[noreturn]] virtual void failed(ThreadFailure failure) { failure.raise(); }
 
  private:
+  [[nodiscard]] WindowSignal signal_of(int channel, bool waits) const
+  {
+    auto const& w    = arguments_;
+    auto const c     = static_cast<std::size_t>(channel);
+    auto const first = c * static_cast<std::size_t>(w.size);
+    auto const mine  = (first + static_cast<std::size_t>(w.rank)) * sizeof(std::uint64_t);
+    WindowSignal signal{.memory = w.memory,
+                        .flag   = w.flags_at + mine,
+                        .count  = w.counts + c,
+                        .blocks = w.blocks + c,
+                        .size   = w.size};
+    if (waits) {
+      signal.wait = {.flags       = w.flags + first,
+                     .status      = w.status,
+                     .report      = w.report,
+                     .nanoseconds = w.nanoseconds,
+                     .channel     = channel};
+    }
+    return signal;
+  }
+  MOE_HIDDEN void launch_signal(Cuda const& exec, WindowSignal const& signal)
+  {
+    launch(&window_signal_kernel<window_tuning.signal_threads>,
+           "moe::Window::signal",
+           dim3(1),
+           dim3(static_cast<unsigned>(window_tuning.signal_threads)),
+           0,
+           exec.stream(),
+           signal);
+  }
+
   Cuda exec_;
   CudaWindowMemory& memory_;
   std::chrono::milliseconds deadline_;

@@ -178,17 +178,16 @@ MOE_HIDDEN void store_rows(Cuda const& exec, StoreHomeRow<T, Cuda> const& row)
 }
 // In one launch where that can be.
 template <class T, template <class, class> class RowT>
-MOE_HIDDEN void store_rows(Cuda const& exec,
-                           RowT<T, Cuda> const& row,
-                           Window<Cuda> const& window,
-                           int channel)
+MOE_HIDDEN void store_rows(
+    Cuda const& exec, RowT<T, Cuda> const& row, Window<Cuda> const& window, int channel, bool waits)
 {
   if (stores_words(rows_stored(row))) {
-    if (auto const signal = window.signal_of_kernel(exec, channel)) {
-      return launch_stores<T>(exec, row, *signal);
-    }
+    auto const signal = waits ? window.signal_and_wait_of_kernel(exec, channel)
+                              : window.signal_of_kernel(exec, channel);
+    if (signal) { return launch_stores<T>(exec, row, *signal); }
   }
   store_rows(exec, row);
+  if (waits) { return window.signal_and_wait(exec, channel); }
   window.signal(exec, channel);
 }
 

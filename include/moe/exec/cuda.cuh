@@ -23,6 +23,8 @@ class Cuda {
   using team_type     = WarpTeam;
   using profiler_type = CudaProfiler;
 
+  static constexpr bool counts_slots = true;  // plan/cuda/fill_plan.cuh
+
   // On the caller's stream, or on one of its own that is ordered with the default stream.
   Cuda() : Cuda(nullptr, CudaOptions{}) {}
   explicit Cuda(cudaStream_t stream, CudaOptions options = {})
@@ -148,8 +150,7 @@ class Cuda {
     {
       MOE_CUDA_TRY(cudaEventRecord(event_, stream));
     }
-    Mark(Mark&& other) noexcept
-        : state_{other.state_}, event_{std::exchange(other.event_, nullptr)}
+    Mark(Mark&& other) noexcept : state_{other.state_}, event_{std::exchange(other.event_, nullptr)}
     {
     }
     Mark& operator=(Mark&&) = delete;

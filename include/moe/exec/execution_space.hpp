@@ -21,6 +21,14 @@ struct RowArchetype {  // any functor the library hands to for_each_row
   {
   }
 };
+
+// A list of numbers as rows: as many for a team as a warp has lanes.
+inline constexpr index_t numbers_of_row = 32;
+
+[[nodiscard]] inline index_t rows_of_numbers(index_t n)
+{
+  return (n + numbers_of_row - 1) / numbers_of_row;
+}
 }  // namespace detail
 
 template <class X>
@@ -82,7 +90,8 @@ concept HasPhases = requires(X const x, Phase p, std::size_t n) {
 //   grouped_gemm_rows, _weights      a product per expert, ragged rows exec/host/grouped_gemm.hpp
 // exec/host/primitives.hpp includes all of them.
 // Optional: with_own_products(), the same handle with the library's own products, for the layer's
-// ReproducibleReduction; without it the space's products are taken for such.
+// ReproducibleReduction; without it the space's products are taken for such. counts_slots: it has a
+// fill_plan() that sorts by counting (plan/fill_plan.hpp).
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&

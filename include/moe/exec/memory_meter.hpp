@@ -51,8 +51,9 @@ class MemoryMeter {
   struct State;
 
  public:
-  using team_type                = SerialTeam;
-  static constexpr bool computes = false;
+  using team_type                    = SerialTeam;
+  static constexpr bool computes     = false;
+  static constexpr bool counts_slots = true;  // where it is like Cuda
 
   explicit MemoryMeter(MemoryMeterOptions const& options = {})
       : state_{std::make_shared<State>(options)}

@@ -8,3 +8,4 @@
 #include <moe/exec/cuda/grouped_rows.cuh>
 #include <moe/exec/cuda/sort.cuh>
 #include <moe/exec/cuda/sum_rows.cuh>
+#include <moe/plan/cuda/fill_plan.cuh>

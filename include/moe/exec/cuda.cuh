@@ -23,7 +23,8 @@ class Cuda {
   using team_type     = WarpTeam;
   using profiler_type = CudaProfiler;
 
-  static constexpr bool counts_slots = true;  // plan/cuda/fill_plan.cuh
+  static constexpr bool counts_slots     = true;  // plan/cuda/fill_plan.cuh
+  static constexpr bool routes_by_logits = true;  // route/cuda/route_by_logits.cuh
 
   // On the caller's stream, or on one of its own that is ordered with the default stream.
   Cuda() : Cuda(nullptr, CudaOptions{}) {}

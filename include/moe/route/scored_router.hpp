@@ -42,11 +42,30 @@ struct ScoredTopK {
     for (int k = 0; k < K; ++k) {
       score[k] = score_of(logits[c.expert[k]]);
     }
-    c.weight = NormT::weights(score, static_cast<S>(epsilon));
-    for (int k = 0; k < K; ++k) {
-      c.weight[k] *= static_cast<S>(scale);
-    }
+    c.weight = weights(score);
     return c;
+  }
+
+  // ChoosesByLogits (router.hpp): every score grows with its logit.
+  static constexpr bool weighs_all = ScoreT::sums_to_one;
+  [[nodiscard]] bool chooses_by_logits() const
+    requires std::is_same_v<GroupT, ungrouped>
+  {
+    return bias.extent(0) == 0;
+  }
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE auto scores(RowSoftmax<S> const& softmax) const
+  {
+    return ScoreT::of(softmax);
+  }
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE Array<S, K> weights(Array<S, K> const& score) const
+  {
+    auto w = NormT::weights(score, static_cast<S>(epsilon));
+    for (int k = 0; k < K; ++k) {
+      w[k] *= static_cast<S>(scale);
+    }
+    return w;
   }
 
   // NormT gives d_log_s of the chosen; then
@@ -129,6 +148,8 @@ template <int K, class NormT = unnormalized, class GroupT = ungrouped, class Spa
 using SqrtSoftplusTopK = ScoredTopK<K, sqrt_softplus_score, NormT, GroupT, SpaceT>;
 
 static_assert(RowRouter<SoftmaxTopK<2, renormalized>>);
+static_assert(ChoosesByLogits<SoftmaxTopK<2, renormalized>> &&
+              !ChoosesByLogits<SigmoidTopK<8, renormalized, group_limited<top2_sum>>>);
 static_assert(RowRouter<SwitchRouter>);
 static_assert(RowRouter<SigmoidTopK<8, renormalized, group_limited<top2_sum>>>);
 static_assert(RowRouter<SqrtSoftplusTopK<6, renormalized>>);

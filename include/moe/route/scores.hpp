@@ -4,9 +4,9 @@
 
 namespace moe {
 
-// A score is a tag with of(team, logits), whose result gives score(z) >= 0 of a logit of that row
-// and log_slope(z). Backward works on d_log_score = d_score * score, which stays finite where a
-// score underflows:
+// A score is a tag with of(team, logits), or of(softmax) of a row whose softmax is known if it sums
+// to one, whose result gives score(z) >= 0 of a logit of that row and log_slope(z). Backward works
+// on d_log_score = d_score * score, which stays finite where a score underflows:
 //   d_z_j = log_slope(z_j) d_log_score_j, and - score_j sum_i d_log_score_i where the row's scores
 //   are normalised (sums_to_one)
 
@@ -25,6 +25,11 @@ struct softmax_score {
   {
     return {row_softmax(team, logits)};
   }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(RowSoftmax<S> const& softmax)
+  {
+    return {softmax};
+  }
 };
 
 // s_e = 1 / (1 + exp(-z_e)); d log s / dz = 1 - s
@@ -38,6 +43,11 @@ struct sigmoid_score {
   };
   template <Team G, RoutingScalar S>
   MOE_HOST_DEVICE static Of<S> of(G, Row<S const>)
+  {
+    return {};
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(RowSoftmax<S> const&)
   {
     return {};
   }
@@ -61,6 +71,11 @@ struct sqrt_softplus_score {
   };
   template <Team G, RoutingScalar S>
   MOE_HOST_DEVICE static Of<S> of(G, Row<S const>)
+  {
+    return {};
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(RowSoftmax<S> const&)
   {
     return {};
   }

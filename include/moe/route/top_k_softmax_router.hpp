@@ -27,8 +27,26 @@ struct TopKSoftmax {
     for (int k = 0; k < K; ++k) {
       value[k] = logits[c.expert[k]];
     }
-    c.weight = detail::softmax_of_chosen(value);
+    c.weight = weights(value);
     return c;
+  }
+
+  // ChoosesByLogits (router.hpp)
+  static constexpr bool weighs_all = false;
+  [[nodiscard]] static constexpr bool chooses_by_logits() { return true; }
+  template <RoutingScalar S>
+  struct Logit {
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(S z) const { return z; }
+  };
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE static Logit<S> scores(RowSoftmax<S> const&)
+  {
+    return {};
+  }
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE static Array<S, K> weights(Array<S, K> const& logit)
+  {
+    return detail::softmax_of_chosen(logit);
   }
 
   // d_z_k = w_k (d_w_k - sum_j d_w_j w_j); the others get none
@@ -52,6 +70,6 @@ struct TopKSoftmax {
     check.at_most("top_k", K, "experts", experts);
   }
 };
-static_assert(RowRouter<TopKSoftmax<2>>);
+static_assert(RowRouter<TopKSoftmax<2>> && ChoosesByLogits<TopKSoftmax<2>>);
 
 }  // namespace moe

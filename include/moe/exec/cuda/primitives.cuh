@@ -9,3 +9,4 @@
 #include <moe/exec/cuda/sort.cuh>
 #include <moe/exec/cuda/sum_rows.cuh>
 #include <moe/plan/cuda/fill_plan.cuh>
+#include <moe/route/cuda/route_by_logits.cuh>

@@ -183,6 +183,45 @@ TEST_CASE("routers that choose by logits: the same experts, ties and what is no 
   }
 }
 
+TEST_CASE(
+    "the quicker way for routers that choose by logits gives what any router gets, bit for bit")
+{
+  Cuda const cuda;
+  auto const check = [&](auto const& router, index_t E) {
+    using RouterT     = std::decay_t<decltype(router)>;
+    constexpr int K   = RouterT::top_k;
+    auto const logits = put<float>(cuda, logits_of(E, 2), tokens, E);
+    std::vector<int> m(static_cast<std::size_t>(tokens), 1);
+    m[20] = m.back() = 0;
+    auto const mask  = put<std::uint8_t>(cuda, m, tokens);
+    auto const route = [&](auto const& by) {
+      Routing<float, Cuda> to(cuda, tokens, tokens * K, K);
+      cuda.zero(to.expert.view().data_handle(), to.expert.bytes());
+      by(moe::detail::RouteRow<RouterT, float, Cuda>{
+          router,
+          {.tokens = tokens, .experts = E, .mask = mask.const_view()},
+          logits.const_view(),
+          to.view()});
+      return std::pair{get(cuda, to.expert.const_view()), get(cuda, to.weight.const_view())};
+    };
+    CAPTURE(E);
+    CAPTURE(K);
+    bool taken       = false;
+    auto const quick = route([&](auto const& row) { taken = route_by_logits(cuda, row); });
+    auto const plain = route([&](auto const& row) { cuda.for_each_row(tokens, row); });
+    CHECK(taken == (E % 4 == 0 && E <= 256));
+    if (taken) { CHECK(quick == plain); }
+  };
+  for (index_t const E : {32, 36, 64, 100, 127, 128, 132, 256, 260}) {
+    check(SoftmaxTopK<8, renormalized>{}, E);
+    check(SoftmaxTopK<32>{.scale = 2}, E);
+    check(SwitchRouter{}, E);
+    check(TopKSoftmax<4>{}, E);
+    check(SigmoidTopK<3, renormalized>{.scale = 2.5}, E);
+    check(SqrtSoftplusTopK<6, lp_normalized<2>>{}, E);
+  }
+}
+
 TEST_CASE("by biased scores and by groups")
 {
   constexpr index_t E = 64, groups = 8, size = E / groups;

@@ -354,6 +354,54 @@ TEST_CASE("expert choice")
   }
 }
 
+TEST_CASE("bad input is counted as on Host")
+{
+  constexpr index_t E = 37;
+  Host const host;
+  Cuda const cuda;
+  auto const logits = logits_of(E, 2);
+  // Of fixed K, and of lists of varying length, behind which are ids of no token.
+  for (int const K : {3, 0}) {
+    index_t const A = tokens * 3;
+    std::vector<index_t> ids, offsets{0}, token;
+    for (index_t a = 0; a < A; ++a) {
+      ids.push_back(a % 7 - 3);
+    }
+    for (index_t t = 0; t < tokens; ++t) {
+      offsets.push_back(offsets.back() + (t % 5 == 0 ? 0 : 2));
+    }
+    token.resize(static_cast<std::size_t>(A));
+    auto const count = [&](auto const& exec) {
+      using ExecT  = std::decay_t<decltype(exec)>;
+      auto const z = put<float>(exec, logits, tokens, E);
+      std::vector<int> m(static_cast<std::size_t>(tokens), 1);
+      m[1] = m[4]     = 0;
+      auto const mask = put<std::uint8_t>(exec, m, tokens);
+      Routing<float, ExecT> routing(exec, tokens, A, K);
+      routing.expert = put<Id>(exec, ids, A);
+      if (K == 0) {
+        routing.offsets = put<Id>(exec, offsets, tokens + 1);
+        routing.token   = put<Id>(exec, token, A);
+      }
+      auto non_finite = put<Id>(exec, std::vector<int>{-5}, 1);
+      auto invalid    = put<Id>(exec, std::vector<int>{-5}, 1);
+      count_bad_input(
+          exec,
+          RoutingInput<float, ExecT>{.tokens = tokens, .experts = E, .mask = mask.const_view()},
+          z.const_view(),
+          routing,
+          non_finite.view(),
+          invalid.view());
+      return std::pair{get(exec, non_finite.const_view()), get(exec, invalid.const_view())};
+    };
+    CAPTURE(K);
+    auto const on_host = count(host);
+    CHECK(on_host.first[0] > 0);
+    CHECK(on_host.second[0] > 0);
+    CHECK(count(cuda) == on_host);
+  }
+}
+
 TEST_CASE("the selection bias moves as on Host")
 {
   Host const host;

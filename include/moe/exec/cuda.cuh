@@ -25,6 +25,7 @@ class Cuda {
 
   static constexpr bool counts_slots     = true;  // plan/cuda/fill_plan.cuh
   static constexpr bool routes_by_logits = true;  // route/cuda/route_by_logits.cuh
+  static constexpr bool counts_bad_input = true;  // route/cuda/count_bad_input.cuh
 
   // On the caller's stream, or on one of its own that is ordered with the default stream.
   Cuda() : Cuda(nullptr, CudaOptions{}) {}

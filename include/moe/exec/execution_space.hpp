@@ -90,9 +90,9 @@ concept HasPhases = requires(X const x, Phase p, std::size_t n) {
 //   grouped_gemm_rows, _weights      a product per expert, ragged rows exec/host/grouped_gemm.hpp
 // exec/host/primitives.hpp includes all of them.
 // Optional: with_own_products(), the same handle with the library's own products, for the layer's
-// ReproducibleReduction; without it the space's products are taken for such. counts_slots and
-// routes_by_logits: it has a fill_plan() (plan/fill_plan.hpp), a route_by_logits()
-// (route/route.hpp) of its own.
+// ReproducibleReduction; without it the space's products are taken for such. counts_slots,
+// routes_by_logits, counts_bad_input: it has a fill_plan() (plan/fill_plan.hpp), a
+// route_by_logits() (route/route.hpp), a count_bad_input_at_once() (route/load_statistics.hpp).
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&

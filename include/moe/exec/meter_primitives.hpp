@@ -117,6 +117,13 @@ void fill_plan(MemoryMeter const& exec, SlotsToFill<MemoryMeter> const& to, Take
 
 }  // namespace detail
 
+// Without scratch.
+template <class... Args>
+[[nodiscard]] bool count_bad_input_at_once(MemoryMeter const& exec, Args const&...)
+{
+  return exec.like() == MeteredSpace::cuda;
+}
+
 template <class T, class G>
 void sum_rows(MemoryMeter const& exec,
               View<T, 2, MemoryMeter> x,

@@ -29,6 +29,28 @@ inline constexpr index_t numbers_of_row = 32;
 {
   return (n + numbers_of_row - 1) / numbers_of_row;
 }
+
+template <class F>
+struct NumbersRow {
+  index_t n;
+  F f;
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t row) const
+  {
+    index_t const from = row * numbers_of_row;
+    index_t const end  = from + numbers_of_row < n ? from + numbers_of_row : n;
+    for (index_t i = from + team.lane(); i < end; i += team.size()) {
+      f(i);
+    }
+  }
+};
+
+// f(i) for every number in [0, n), by all lanes of a team.
+template <class ExecT, class F>
+void for_each_number(ExecT const& exec, index_t n, F const& f)
+{
+  exec.for_each_row(rows_of_numbers(n), NumbersRow<F>{n, f});
+}
 }  // namespace detail
 
 template <class X>

@@ -95,19 +95,14 @@ struct SlotsToFill {
 };
 
 template <class TakenT, class ExecT>
-struct TakerKeyRow {
+struct TakerKey {
   TakenT taken;
   View<std::uint32_t, 1, ExecT> key;  // (A)
   View<Id, 1, ExecT> assignment;      // (A)
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t row) const
+  MOE_HOST_DEVICE void operator()(index_t a) const
   {
-    index_t const end = (row + 1) * numbers_of_row;
-    for (index_t a = row * numbers_of_row + team.lane(); a < end; a += team.size()) {
-      if (a >= key.extent(0)) { return; }
-      if constexpr (!TakenT::is_list) { key(a) = taken(a); }
-      assignment(a) = static_cast<Id>(a);
-    }
+    if constexpr (!TakenT::is_list) { key(a) = taken(a); }
+    assignment(a) = static_cast<Id>(a);
   }
 };
 
@@ -143,7 +138,7 @@ void fill_plan_by_sort(ExecT const& exec, SlotsToFill<ExecT> const& to, TakenT c
   Tensor<Id, 1, ExecT> assignment(exec, A), assignment_sorted(exec, A);
   auto keys = key.view();
   if constexpr (TakenT::is_list) { keys = taken.served_by; }
-  exec.for_each_row(rows_of_numbers(A), TakerKeyRow<TakenT, ExecT>{taken, keys, assignment.view()});
+  for_each_number(exec, A, TakerKey<TakenT, ExecT>{taken, keys, assignment.view()});
   sort_pairs(exec,
              bits_for(to.takers() - 1),
              keys,

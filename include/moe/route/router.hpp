@@ -83,7 +83,7 @@ concept RowRouter =
 //   chooses_by_logits()   whether it does, with its parameters as they are
 //   weighs_all            whether scores need the row's softmax, else they are given nothing
 //   scores(softmax)       the function from a chosen logit to its score
-//   weights(score)        Choice's, from the scores of the K
+//   weights(score)        of the scores of the K, the function from k and its score to the weight
 template <class R>
 concept ChoosesByLogits = RowRouter<R> && requires(R const r,
                                                    RowSoftmax<detail::CheckScalar> softmax,
@@ -92,7 +92,7 @@ concept ChoosesByLogits = RowRouter<R> && requires(R const r,
   typename std::bool_constant<R::weighs_all>;
   { r.chooses_by_logits() } -> std::same_as<bool>;
   { r.scores(softmax)(z) } -> std::same_as<detail::CheckScalar>;
-  { r.weights(score) } -> std::same_as<Array<detail::CheckScalar, R::top_k>>;
+  { r.weights(score)(int{}, z) } -> std::same_as<detail::CheckScalar>;
 };
 
 // A router of E columns need not say so.

@@ -42,7 +42,10 @@ struct ScoredTopK {
     for (int k = 0; k < K; ++k) {
       score[k] = score_of(logits[c.expert[k]]);
     }
-    c.weight = weights(score);
+    c.weight = NormT::weights(score, static_cast<S>(epsilon));
+    for (int k = 0; k < K; ++k) {
+      c.weight[k] *= static_cast<S>(scale);
+    }
     return c;
   }
 
@@ -58,14 +61,18 @@ struct ScoredTopK {
   {
     return ScoreT::of(softmax);
   }
+  template <class OfT, RoutingScalar S>
+  struct ScaledWeight {
+    OfT of;
+    S scale;
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(int, S score) const { return of(score) * scale; }
+  };
   template <RoutingScalar S>
-  [[nodiscard]] MOE_HOST_DEVICE Array<S, K> weights(Array<S, K> const& score) const
+  [[nodiscard]] MOE_HOST_DEVICE auto weights(Array<S, K> const& score) const
+    requires requires { NormT::of(score, S{}); }
   {
-    auto w = NormT::weights(score, static_cast<S>(epsilon));
-    for (int k = 0; k < K; ++k) {
-      w[k] *= static_cast<S>(scale);
-    }
-    return w;
+    auto const of = NormT::of(score, static_cast<S>(epsilon));
+    return ScaledWeight<std::remove_const_t<decltype(of)>, S>{of, static_cast<S>(scale)};
   }
 
   // NormT gives d_log_s of the chosen; then

@@ -85,6 +85,15 @@ struct sqrt_softplus_score {
 struct unnormalized {
   static constexpr bool renormalizes = false;
 
+  template <RoutingScalar S>
+  struct Of {
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(S score) const { return score; }
+  };
+  template <int K, RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(Array<S, K> const&, S)
+  {
+    return {};
+  }
   template <int K, RoutingScalar S>
   MOE_HOST_DEVICE static Array<S, K> weights(Array<S, K> const& score, S)
   {
@@ -127,13 +136,26 @@ struct lp_normalized {
     }
     return P == 1 ? sum : largest * std::pow(sum, S{1} / S(P));
   }
+  template <RoutingScalar S>
+  struct Of {
+    S divisor;
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(S score) const
+    {
+      return divisor > 0 ? score / divisor : S{0};
+    }
+  };
+  template <int K, RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(Array<S, K> const& score, S epsilon)
+  {
+    return {norm(score) + epsilon};
+  }
   template <int K, RoutingScalar S>
   MOE_HOST_DEVICE static Array<S, K> weights(Array<S, K> const& score, S epsilon)
   {
-    S const divisor = norm(score) + epsilon;
+    auto const weight_of = of(score, epsilon);
     Array<S, K> w{};
     for (int k = 0; k < K; ++k) {
-      w[k] = divisor > 0 ? score[k] / divisor : S{0};
+      w[k] = weight_of(score[k]);
     }
     return w;
   }

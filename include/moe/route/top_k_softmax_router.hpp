@@ -27,7 +27,7 @@ struct TopKSoftmax {
     for (int k = 0; k < K; ++k) {
       value[k] = logits[c.expert[k]];
     }
-    c.weight = weights(value);
+    c.weight = detail::softmax_of_chosen(value);
     return c;
   }
 
@@ -44,9 +44,22 @@ struct TopKSoftmax {
     return {};
   }
   template <RoutingScalar S>
-  [[nodiscard]] MOE_HOST_DEVICE static Array<S, K> weights(Array<S, K> const& logit)
+  struct WeightOf {
+    Array<S, K> w;
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(int k, S) const
+    {
+      S of_k = w[0];
+      for (int i = 1; i < K; ++i) {  // a choice of values, not of places: these are in registers
+        S const of_i = w[i];
+        if (i == k) { of_k = of_i; }
+      }
+      return of_k;
+    }
+  };
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE static WeightOf<S> weights(Array<S, K> const& logit)
   {
-    return detail::softmax_of_chosen(logit);
+    return {detail::softmax_of_chosen(logit)};
   }
 
   // d_z_k = w_k (d_w_k - sum_j d_w_j w_j); the others get none

@@ -290,13 +290,10 @@ __global__ void __launch_bounds__(route_tuning.threads)
     for (int k = 0; k < K; ++k) {
       score[k] = scratch.score[k];
     }
-    auto const weight = of.router.weights(score);
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-      if (k % route_lanes == lane) {
-        of.routing.expert(t * K + k) = column_of(scratch.best[k]);
-        of.routing.weight(t * K + k) = weight[k];
-      }
+    auto const weight_of = of.router.weights(score);
+    for (int k = lane; k < K; k += route_lanes) {
+      of.routing.expert(t * K + k) = column_of(scratch.best[k]);
+      of.routing.weight(t * K + k) = weight_of(k, scratch.score[k]);
     }
   } else if (there) {
     for (int k = lane; k < K; k += route_lanes) {

@@ -183,6 +183,45 @@ TEST_CASE("routers that choose by logits: the same experts, ties and what is no 
   }
 }
 
+TEST_CASE(
+    "the quicker way for routers that choose by logits gives what any router gets, bit for bit")
+{
+  Cuda const cuda;
+  auto const check = [&](auto const& router, index_t E) {
+    using RouterT     = std::decay_t<decltype(router)>;
+    constexpr int K   = RouterT::top_k;
+    auto const logits = put<float>(cuda, logits_of(E, 2), tokens, E);
+    std::vector<int> m(static_cast<std::size_t>(tokens), 1);
+    m[20] = m.back() = 0;
+    auto const mask  = put<std::uint8_t>(cuda, m, tokens);
+    auto const route = [&](auto const& by) {
+      Routing<float, Cuda> to(cuda, tokens, tokens * K, K);
+      cuda.zero(to.expert.view().data_handle(), to.expert.bytes());
+      by(moe::detail::RouteRow<RouterT, float, Cuda>{
+          router,
+          {.tokens = tokens, .experts = E, .mask = mask.const_view()},
+          logits.const_view(),
+          to.view()});
+      return std::pair{get(cuda, to.expert.const_view()), get(cuda, to.weight.const_view())};
+    };
+    CAPTURE(E);
+    CAPTURE(K);
+    bool taken       = false;
+    auto const quick = route([&](auto const& row) { taken = route_by_logits(cuda, row); });
+    auto const plain = route([&](auto const& row) { cuda.for_each_row(tokens, row); });
+    CHECK(taken == (E % 4 == 0 && E <= 256));
+    if (taken) { CHECK(quick == plain); }
+  };
+  for (index_t const E : {32, 36, 64, 100, 127, 128, 132, 256, 260}) {
+    check(SoftmaxTopK<8, renormalized>{}, E);
+    check(SoftmaxTopK<32>{.scale = 2}, E);
+    check(SwitchRouter{}, E);
+    check(TopKSoftmax<4>{}, E);
+    check(SigmoidTopK<3, renormalized>{.scale = 2.5}, E);
+    check(SqrtSoftplusTopK<6, lp_normalized<2>>{}, E);
+  }
+}
+
 TEST_CASE("by biased scores and by groups")
 {
   constexpr index_t E = 64, groups = 8, size = E / groups;
@@ -312,6 +351,54 @@ TEST_CASE("expert choice")
       worst = std::max(worst, weight_error(b.weight[i], a.weight[i]));
     }
     CHECK(worst <= 4e-6);
+  }
+}
+
+TEST_CASE("bad input is counted as on Host")
+{
+  constexpr index_t E = 37;
+  Host const host;
+  Cuda const cuda;
+  auto const logits = logits_of(E, 2);
+  // Of fixed K, and of lists of varying length, behind which are ids of no token.
+  for (int const K : {3, 0}) {
+    index_t const A = tokens * 3;
+    std::vector<index_t> ids, offsets{0}, token;
+    for (index_t a = 0; a < A; ++a) {
+      ids.push_back(a % 7 - 3);
+    }
+    for (index_t t = 0; t < tokens; ++t) {
+      offsets.push_back(offsets.back() + (t % 5 == 0 ? 0 : 2));
+    }
+    token.resize(static_cast<std::size_t>(A));
+    auto const count = [&](auto const& exec) {
+      using ExecT  = std::decay_t<decltype(exec)>;
+      auto const z = put<float>(exec, logits, tokens, E);
+      std::vector<int> m(static_cast<std::size_t>(tokens), 1);
+      m[1] = m[4]     = 0;
+      auto const mask = put<std::uint8_t>(exec, m, tokens);
+      Routing<float, ExecT> routing(exec, tokens, A, K);
+      routing.expert = put<Id>(exec, ids, A);
+      if (K == 0) {
+        routing.offsets = put<Id>(exec, offsets, tokens + 1);
+        routing.token   = put<Id>(exec, token, A);
+      }
+      auto non_finite = put<Id>(exec, std::vector<int>{-5}, 1);
+      auto invalid    = put<Id>(exec, std::vector<int>{-5}, 1);
+      count_bad_input(
+          exec,
+          RoutingInput<float, ExecT>{.tokens = tokens, .experts = E, .mask = mask.const_view()},
+          z.const_view(),
+          routing,
+          non_finite.view(),
+          invalid.view());
+      return std::pair{get(exec, non_finite.const_view()), get(exec, invalid.const_view())};
+    };
+    CAPTURE(K);
+    auto const on_host = count(host);
+    CHECK(on_host.first[0] > 0);
+    CHECK(on_host.second[0] > 0);
+    CHECK(count(cuda) == on_host);
   }
 }
 

@@ -103,6 +103,16 @@ TEST_CASE("the plan is the naive one for every K, spread, capacity and layout")
   }
 }
 
+TEST_CASE("the plan is the naive one for as many experts as Cuda counts at once, and more")
+{
+  std::mt19937 rng(6);
+  for (int const E : {1023, 1024, 1025, 2000}) {
+    Routes const r = random_routes(rng, 700, E, 8, Spread::with_none);
+    check_plan(Dropless{}, ClaimOrder::none, SlotLayout::compact, r, 0);
+    check_plan(DropByWeight{FixedCapacity{3}}, ClaimOrder::weight, SlotLayout::padded, r, 3);
+  }
+}
+
 TEST_CASE("the plan is the naive one where the number of choices varies")
 {
   std::mt19937 rng(5);

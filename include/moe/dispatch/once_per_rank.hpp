@@ -21,13 +21,6 @@ struct OncePerRank {
 
 namespace detail {
 
-inline constexpr index_t numbers_of_row = 32;  // of a list, that one team works on
-
-[[nodiscard]] inline index_t rows_of_numbers(index_t n)
-{
-  return (n + numbers_of_row - 1) / numbers_of_row;
-}
-
 // A part is a chunk of a rank: part = rank * chunks + chunk. Where the experts that took a token's
 // choices are; P * chunks: nowhere, as it was dropped. A row of numbers_of_row choices.
 template <class ExecT>

@@ -9,27 +9,25 @@ namespace detail {
 
 // at_slot(slot_of(a)) = of_assignment(a)
 template <class S, class ExecT>
-struct ToSlotsRow {
+struct ToSlots {
   View<Id const, 1, ExecT> slot_of;       // (A)
   View<S const, 1, ExecT> of_assignment;  // (A)
   View<S, 1, ExecT> at_slot;              // (R)
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t a) const
+  MOE_HOST_DEVICE void operator()(index_t a) const
   {
-    if (team.lane() == 0 && slot_of(a) >= 0) { at_slot(slot_of(a)) = of_assignment(a); }
+    if (slot_of(a) >= 0) { at_slot(slot_of(a)) = of_assignment(a); }
   }
 };
 
 // of_assignment(a) = at_slot(slot_of(a)), 0 for a dropped one
 template <class S, class ExecT>
-struct FromSlotsRow {
+struct FromSlots {
   View<Id const, 1, ExecT> slot_of;  // (A)
   View<S const, 1, ExecT> at_slot;   // (R)
   View<S, 1, ExecT> of_assignment;   // (A)
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t a) const
+  MOE_HOST_DEVICE void operator()(index_t a) const
   {
-    if (team.lane() == 0) { of_assignment(a) = slot_of(a) < 0 ? S{0} : at_slot(slot_of(a)); }
+    of_assignment(a) = slot_of(a) < 0 ? S{0} : at_slot(slot_of(a));
   }
 };
 
@@ -42,9 +40,10 @@ void to_slots(ExecT const& exec,
               View<S, 1, ExecT> at_slot)
 {
   auto const phase = exec.phase(Phase::dispatch);
-  exec.for_each_row(
+  detail::for_each_number(
+      exec,
       of_assignment.extent(0),
-      detail::ToSlotsRow<S, ExecT>{plan.slot_of.const_view(), of_assignment, at_slot});
+      detail::ToSlots<S, ExecT>{plan.slot_of.const_view(), of_assignment, at_slot});
 }
 
 template <class ExecT, class S>
@@ -54,9 +53,10 @@ void from_slots(ExecT const& exec,
                 View<S, 1, ExecT> of_assignment)
 {
   auto const phase = exec.phase(Phase::dispatch);
-  exec.for_each_row(
+  detail::for_each_number(
+      exec,
       of_assignment.extent(0),
-      detail::FromSlotsRow<S, ExecT>{plan.slot_of.const_view(), at_slot, of_assignment});
+      detail::FromSlots<S, ExecT>{plan.slot_of.const_view(), at_slot, of_assignment});
 }
 
 }  // namespace moe

@@ -33,11 +33,7 @@ struct PackNumber {
   View<S const, 1, ExecT> from;
   View<Id const, 1, ExecT> index;  // (N)
   View<S, 1, ExecT> to;            // (N)
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t i) const
-  {
-    if (team.lane() == 0) { to(i) = from(index(i)); }
-  }
+  MOE_HOST_DEVICE void operator()(index_t i) const { to(i) = from(index(i)); }
 };
 
 template <class T, class ExecT>
@@ -87,7 +83,7 @@ void gather_numbers(ExecT const& exec,
                     View<Id const, 1, ExecT> index,
                     View<S, 1, ExecT> to)
 {
-  exec.for_each_row(to.extent(0), detail::PackNumber<S, ExecT>{from, index, to});
+  detail::for_each_number(exec, to.extent(0), detail::PackNumber<S, ExecT>{from, index, to});
 }
 
 }  // namespace moe

@@ -23,6 +23,10 @@ class Cuda {
   using team_type     = WarpTeam;
   using profiler_type = CudaProfiler;
 
+  static constexpr bool counts_slots     = true;  // plan/cuda/fill_plan.cuh
+  static constexpr bool routes_by_logits = true;  // route/cuda/route_by_logits.cuh
+  static constexpr bool counts_bad_input = true;  // route/cuda/count_bad_input.cuh
+
   // On the caller's stream, or on one of its own that is ordered with the default stream.
   Cuda() : Cuda(nullptr, CudaOptions{}) {}
   explicit Cuda(cudaStream_t stream, CudaOptions options = {})
@@ -148,8 +152,7 @@ class Cuda {
     {
       MOE_CUDA_TRY(cudaEventRecord(event_, stream));
     }
-    Mark(Mark&& other) noexcept
-        : state_{other.state_}, event_{std::exchange(other.event_, nullptr)}
+    Mark(Mark&& other) noexcept : state_{other.state_}, event_{std::exchange(other.event_, nullptr)}
     {
     }
     Mark& operator=(Mark&&) = delete;

@@ -21,6 +21,36 @@ struct RowArchetype {  // any functor the library hands to for_each_row
   {
   }
 };
+
+// A list of numbers as rows: as many for a team as a warp has lanes.
+inline constexpr index_t numbers_of_row = 32;
+
+[[nodiscard]] inline index_t rows_of_numbers(index_t n)
+{
+  return (n + numbers_of_row - 1) / numbers_of_row;
+}
+
+template <class F>
+struct NumbersRow {
+  index_t n;
+  F f;
+  template <Team G>
+  MOE_HOST_DEVICE void operator()(G team, index_t row) const
+  {
+    index_t const from = row * numbers_of_row;
+    index_t const end  = from + numbers_of_row < n ? from + numbers_of_row : n;
+    for (index_t i = from + team.lane(); i < end; i += team.size()) {
+      f(i);
+    }
+  }
+};
+
+// f(i) for every number in [0, n), by all lanes of a team.
+template <class ExecT, class F>
+void for_each_number(ExecT const& exec, index_t n, F const& f)
+{
+  exec.for_each_row(rows_of_numbers(n), NumbersRow<F>{n, f});
+}
 }  // namespace detail
 
 template <class X>
@@ -82,7 +112,9 @@ concept HasPhases = requires(X const x, Phase p, std::size_t n) {
 //   grouped_gemm_rows, _weights      a product per expert, ragged rows exec/host/grouped_gemm.hpp
 // exec/host/primitives.hpp includes all of them.
 // Optional: with_own_products(), the same handle with the library's own products, for the layer's
-// ReproducibleReduction; without it the space's products are taken for such.
+// ReproducibleReduction; without it the space's products are taken for such. counts_slots,
+// routes_by_logits, counts_bad_input: it has a fill_plan() (plan/fill_plan.hpp), a
+// route_by_logits() (route/route.hpp), a count_bad_input_at_once() (route/load_statistics.hpp).
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&

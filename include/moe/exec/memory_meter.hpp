@@ -51,8 +51,10 @@ class MemoryMeter {
   struct State;
 
  public:
-  using team_type                = SerialTeam;
-  static constexpr bool computes = false;
+  using team_type                        = SerialTeam;
+  static constexpr bool computes         = false;
+  static constexpr bool counts_slots     = true;  // where it is like Cuda
+  static constexpr bool counts_bad_input = true;
 
   explicit MemoryMeter(MemoryMeterOptions const& options = {})
       : state_{std::make_shared<State>(options)}

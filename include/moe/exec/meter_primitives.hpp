@@ -9,6 +9,7 @@
 #include <moe/exec/host/sort.hpp>
 #include <moe/exec/memory_meter.hpp>
 #include <moe/expert/expert_rows.hpp>
+#include <moe/plan/fill_plan.hpp>
 
 namespace moe {
 namespace detail {
@@ -16,6 +17,8 @@ namespace detail {
 // As in exec/cuda/sort.cuh and sum_rows.cuh; sort_bytes.cuh holds them equal.
 inline constexpr index_t metered_histogram_keys = 4096, metered_histogram_bins = 8192;
 inline constexpr index_t metered_sum_rows = 256;
+// As in plan/cuda/fill_plan.cuh.
+inline constexpr index_t metered_plan_part = 2048, metered_plan_takers = 1026;
 
 using MeteredScratch = Tensor<unsigned char, 1, MemoryMeter>;
 
@@ -95,6 +98,30 @@ inline void histogram(MemoryMeter const& exec,
                                              detail::parts_of(n, detail::metered_histogram_keys),
                                              bins - first < most ? bins - first : most);
   }
+}
+
+namespace detail {
+
+// What each part of the assignments has for each taker, and their sums.
+template <class TakenT>
+void fill_plan(MemoryMeter const& exec, SlotsToFill<MemoryMeter> const& to, TakenT const& taken)
+{
+  if (exec.like() == MeteredSpace::host || to.takers() > metered_plan_takers) {
+    return fill_plan_by_sort(exec, to, taken);
+  }
+  index_t const parts = parts_of(to.assignments.count, metered_plan_part);
+  if (parts <= 1) { return; }
+  Tensor<Id, 2, MemoryMeter> const before(exec, to.takers(), parts);
+  Tensor<Id, 1, MemoryMeter> const total(exec, to.takers());
+}
+
+}  // namespace detail
+
+// Without scratch.
+template <class... Args>
+[[nodiscard]] bool count_bad_input_at_once(MemoryMeter const& exec, Args const&...)
+{
+  return exec.like() == MeteredSpace::cuda;
 }
 
 template <class T, class G>

@@ -1,10 +1,9 @@
 #pragma once
 // The stage: routing -> plan, by stable sorts. Ties and order come from positions alone, so the
 // plan is the same on every space and for any number of threads.
-#include <bit>
-
 #include <moe/comm/communicator.hpp>
 #include <moe/exec/execution_space.hpp>
+#include <moe/plan/fill_plan.hpp>
 #include <moe/plan/plan_rows.hpp>
 #include <moe/plan/routing_plan.hpp>
 #include <moe/plan/serve_over_ranks.hpp>
@@ -47,9 +46,80 @@ RoutingShape shape_over_ranks(ExecT const& exec,
   return shape;
 }
 
-inline int bits_for(index_t largest)
+// Who takes which assignment where experts have C slots; returns C. Fills `load` (E), over all
+// ranks.
+template <class ExecT, class CommT, class CapacityT, class S>
+index_t serve_claims(ExecT const& exec,
+                     CommT const& comm,
+                     CapacityT const& capacity,
+                     RoutingShape shape,
+                     Routing<S, ExecT> const& routing,
+                     View<float const, 1, ExecT> row_max,
+                     Tensor<Id, 1, ExecT>& load,
+                     View<std::uint32_t, 1, ExecT> served_by)
 {
-  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(largest)));
+  auto const assignments = routing.assignments();
+  auto const expert      = routing.expert.const_view();
+  index_t const A        = assignments.count;
+  auto const groups      = slot_groups(capacity, static_cast<Id>(load.extent(0)), comm.size());
+  using GroupsT          = std::remove_const_t<decltype(groups)>;
+  Id max_load            = 0;
+  histogram(exec, expert, load.view());
+  if constexpr (CountsPerRank<CapacityT>) {
+    if (capacity.needs_loads()) { max_load = largest_load(exec, comm, groups, load.const_view()); }
+  }
+  comm.all_reduce_sum(exec, load.view());
+
+  constexpr bool over_ranks = !AlwaysAlone<CommT> && !CountsPerRank<CapacityT>;
+  if constexpr (!CountsPerRank<CapacityT>) {
+    if (capacity.needs_loads()) {  // C depends on the loads (Tutel, factor <= 0)
+      max_load = largest_load(exec, comm, groups, load.const_view());
+    }
+  }
+  if constexpr (over_ranks) {
+    if (comm.size() > 1) { shape = shape_over_ranks(exec, comm, shape, A); }
+  }
+  shape.experts       = groups.count;
+  index_t const slots = capacity.slots(shape, max_load);
+  Tensor<std::uint64_t, 1, ExecT> claim(exec, A), claim_sorted(exec, A);
+  Tensor<Id, 1, ExecT> assignment(exec, A), assignment_sorted(exec, A);
+  exec.for_each_row(assignments.tokens,
+                    ClaimKeyRow<CapacityT, S, ExecT, GroupsT>{capacity,
+                                                              assignments,
+                                                              groups,
+                                                              expert,
+                                                              routing.weight.const_view(),
+                                                              row_max,
+                                                              claim.view(),
+                                                              assignment.view()});
+  sort_pairs(exec,
+             CapacityT::claim_bits + bits_for(groups.count),
+             claim.view(),
+             assignment.view(),
+             claim_sorted.view(),
+             assignment_sorted.view());
+  if constexpr (over_ranks) {
+    if (comm.size() > 1) {
+      serve_over_ranks<CapacityT::claim_bits>(exec,
+                                              comm,
+                                              groups,
+                                              slots,
+                                              claim_sorted.const_view(),
+                                              assignment_sorted.const_view(),
+                                              expert,
+                                              served_by);
+    }
+  }
+  if (!over_ranks || comm.size() == 1) {
+    exec.for_each_row(groups.count + 1,
+                      ServeClaimsRow<CapacityT, ExecT, GroupsT>{slots,
+                                                                groups,
+                                                                claim_sorted.const_view(),
+                                                                assignment_sorted.const_view(),
+                                                                expert,
+                                                                served_by});
+  }
+  return slots;
 }
 
 }  // namespace detail
@@ -88,95 +158,30 @@ void make_plan(ExecT const& exec,
   auto const E           = static_cast<Id>(plan.kept_per_expert.extent(0));
   auto const expert      = routing.expert.const_view();
 
-  // Loads are the one thing that is counted over all ranks whatever the policy.
-  [[maybe_unused]] auto const groups = detail::slot_groups(capacity, E, comm.size());
-  [[maybe_unused]] Id max_load       = 0;
-  histogram(exec, expert, plan.tokens_per_expert.view());
-  if constexpr (CapacityT::bounded && CountsPerRank<CapacityT>) {
-    if (capacity.needs_loads()) {
-      max_load = detail::largest_load(exec, comm, groups, plan.tokens_per_expert.const_view());
-    }
-  }
-  comm.all_reduce_sum(exec, plan.tokens_per_expert.view());
-
-  index_t slots = 0;
-  Tensor<std::uint32_t, 1, ExecT> served_by(exec, A), served_sorted(exec, A);
-  Tensor<Id, 1, ExecT> assignment(exec, A), assignment_sorted(exec, A);
-  if constexpr (CapacityT::bounded) {
-    constexpr bool over_ranks = !AlwaysAlone<CommT> && !CountsPerRank<CapacityT>;
-    if constexpr (!CountsPerRank<CapacityT>) {
-      if (capacity.needs_loads()) {  // C depends on the loads (Tutel, factor <= 0)
-        max_load = detail::largest_load(exec, comm, groups, plan.tokens_per_expert.const_view());
-      }
-    }
-    if constexpr (over_ranks) {
-      if (comm.size() > 1) { shape = detail::shape_over_ranks(exec, comm, shape, A); }
-    }
-    shape.experts = groups.count;
-    slots         = capacity.slots(shape, max_load);
-    using GroupsT = std::remove_const_t<decltype(groups)>;
-    Tensor<std::uint64_t, 1, ExecT> claim(exec, A), claim_sorted(exec, A);
-    exec.for_each_row(assignments.tokens,
-                      detail::ClaimKeyRow<CapacityT, S, ExecT, GroupsT>{capacity,
-                                                                        assignments,
-                                                                        groups,
-                                                                        expert,
-                                                                        routing.weight.const_view(),
-                                                                        row_max,
-                                                                        claim.view(),
-                                                                        assignment.view()});
-    sort_pairs(exec,
-               CapacityT::claim_bits + detail::bits_for(groups.count),
-               claim.view(),
-               assignment.view(),
-               claim_sorted.view(),
-               assignment_sorted.view());
-    if constexpr (over_ranks) {
-      if (comm.size() > 1) {
-        detail::serve_over_ranks<CapacityT::claim_bits>(exec,
-                                                        comm,
-                                                        groups,
-                                                        slots,
-                                                        claim_sorted.const_view(),
-                                                        assignment_sorted.const_view(),
-                                                        expert,
-                                                        served_by.view());
-      }
-    }
-    if (!over_ranks || comm.size() == 1) {
-      exec.for_each_row(
-          groups.count + 1,
-          detail::ServeClaimsRow<CapacityT, ExecT, GroupsT>{slots,
-                                                            groups,
-                                                            claim_sorted.const_view(),
-                                                            assignment_sorted.const_view(),
-                                                            expert,
-                                                            served_by.view()});
-    }
+  detail::SlotsToFill<ExecT> to{assignments,
+                                E,
+                                0,
+                                {plan.kept_per_expert.view(),
+                                 plan.expert_offsets.view(),
+                                 plan.slot_of.view(),
+                                 plan.assignment_at.view(),
+                                 plan.token_at.view(),
+                                 plan.dropped_list.view(),
+                                 plan.dropped_count.view(),
+                                 {}}};
+  // Loads are the one thing that is counted over all ranks whatever the policy. Without a bound an
+  // expert has what asked for it, which is counted on the way.
+  if constexpr (!CapacityT::bounded) {
+    to.plan.tokens_per_expert = plan.tokens_per_expert.view();
+    detail::fill_slots(exec, to, detail::TakenAsChosen<ExecT>{E, expert});
+    comm.all_reduce_sum(exec, plan.tokens_per_expert.view());
   } else {
-    exec.for_each_row(A, detail::ServeAllRow<ExecT>{E, expert, served_by.view()});
+    Tensor<std::uint32_t, 1, ExecT> served_by(exec, A);
+    index_t const slots = detail::serve_claims(
+        exec, comm, capacity, shape, routing, row_max, plan.tokens_per_expert, served_by.view());
+    if (plan.layout == SlotLayout::padded) { to.slots = slots; }
+    detail::fill_slots(exec, to, detail::TakenAsServed<ExecT>{served_by.view()});
   }
-
-  exec.for_each_row(A, detail::CountUpRow<ExecT>{assignment.view()});
-  sort_pairs(exec,
-             detail::bits_for(E + 1),
-             served_by.view(),
-             assignment.view(),
-             served_sorted.view(),
-             assignment_sorted.view());
-  exec.for_each_row(E + 2,
-                    detail::FillPlanRow<ExecT>{assignments,
-                                               E,
-                                               plan.layout == SlotLayout::padded ? slots : 0,
-                                               served_sorted.const_view(),
-                                               assignment_sorted.const_view(),
-                                               {plan.kept_per_expert.view(),
-                                                plan.expert_offsets.view(),
-                                                plan.slot_of.view(),
-                                                plan.assignment_at.view(),
-                                                plan.token_at.view(),
-                                                plan.dropped_list.view(),
-                                                plan.dropped_count.view()}});
 }
 
 }  // namespace moe

@@ -1,18 +1,11 @@
 #pragma once
-// The row functors of make_plan.hpp: which assignment claims, takes and fills which slot.
+// The row functors of make_plan.hpp: which assignment claims and takes which slot.
 #include <cstdint>
 
 #include <moe/core/search.hpp>
-#include <moe/plan/routing_plan.hpp>
+#include <moe/plan/fill_plan.hpp>
 
 namespace moe::detail {
-
-// The expert an assignment goes to, or E for one that goes nowhere: no_expert, or an id of no
-// expert.
-MOE_HOST_DEVICE inline Id expert_or_nowhere(Id expert, Id experts)
-{
-  return expert >= 0 && expert < experts ? expert : experts;
-}
 
 // Order in which assignments claim their slots: (group, the policy's claim), position by
 // stability. Assignments that go nowhere come after all groups.
@@ -76,73 +69,6 @@ struct ServeClaimsRow {
       bool const served = !nowhere && i - from < slots;
       Id const a        = assignment(i);
       served_by(a)      = static_cast<std::uint32_t>(served ? groups.taker(g, expert, a) : refused);
-    }
-  }
-};
-
-template <class ExecT>
-struct ServeAllRow {  // the unbounded case
-  Id experts;
-  View<Id const, 1, ExecT> expert;
-  View<std::uint32_t, 1, ExecT> served_by;
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t a) const
-  {
-    if (team.lane() == 0) {
-      Id const e   = expert_or_nowhere(expert(a), experts);
-      served_by(a) = static_cast<std::uint32_t>(e == experts ? experts + 1 : e);
-    }
-  }
-};
-
-template <class ExecT>
-struct CountUpRow {
-  View<Id, 1, ExecT> value;
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t a) const
-  {
-    if (team.lane() == 0) { value(a) = static_cast<Id>(a); }
-  }
-};
-
-template <class ExecT>
-struct AssignmentViews {  // RoutingPlan's, for functors
-  View<Id, 1, ExecT> kept_per_expert, expert_offsets, slot_of, assignment_at, token_at,
-      dropped_list, dropped_count;
-};
-
-// One row per expert, then one for the dropped, then one for those that go nowhere.
-template <class ExecT>
-struct FillPlanRow {
-  TokenAssignments<ExecT> assignments;
-  Id experts;
-  index_t slots;                                  // C of padded slots; 0: compact
-  View<std::uint32_t const, 1, ExecT> served_by;  // (A) sorted
-  View<Id const, 1, ExecT> assignment;  // (A) sorted alike: in (token, k) order per expert
-  AssignmentViews<ExecT> plan;
-
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t e) const
-  {
-    index_t const from = lower_bound(served_by, static_cast<std::uint32_t>(e));
-    index_t const to   = lower_bound(served_by, static_cast<std::uint32_t>(e + 1));
-    index_t const base = slots > 0 ? e * slots : from;
-    if (team.lane() == 0) {
-      if (e < experts) { plan.kept_per_expert(e) = static_cast<Id>(to - from); }
-      if (e <= experts) { plan.expert_offsets(e) = static_cast<Id>(base); }
-      if (e == experts) { plan.dropped_count(0) = static_cast<Id>(to - from); }
-    }
-    for (index_t i = from + team.lane(); i < to; i += team.size()) {
-      Id const a = assignment(i);
-      if (e < experts) {
-        index_t const slot       = base + (i - from);
-        plan.slot_of(a)          = static_cast<Id>(slot);
-        plan.assignment_at(slot) = a;
-        plan.token_at(slot)      = static_cast<Id>(assignments.token_of(a));
-      } else {
-        plan.slot_of(a) = dropped;
-        if (e == experts) { plan.dropped_list(i - from) = a; }
-      }
     }
   }
 };

@@ -91,6 +91,10 @@ struct InvalidIdRow {
   }
 };
 
+// Whether the space can count both in one pass, which it may leave undone (false).
+template <class ExecT>
+concept CountsBadInput = ExecT::counts_bad_input;
+
 }  // namespace detail
 
 // non_finite (1), invalid (1)
@@ -102,6 +106,9 @@ void count_bad_input(ExecT const& exec,
                      View<Id, 1, ExecT> non_finite,
                      View<Id, 1, ExecT> invalid)
 {
+  if constexpr (detail::CountsBadInput<ExecT>) {
+    if (count_bad_input_at_once(exec, in, logits, routing, non_finite, invalid)) { return; }
+  }
   index_t const A = routing.expert.extent(0);
   Tensor<Id, 1, ExecT> of_token(exec, in.tokens), of_assignment(exec, A);
   exec.for_each_row(in.tokens, detail::FindBadInputRow<S, ExecT>{in, logits, of_token.view()});

@@ -74,7 +74,8 @@ struct RouteRow {
       return;
     }
     auto const choice = router.route(team, in.context(t), row(logits, t));
-    for (int k = team.lane(); k < K; k += team.size()) {
+    for (int k = 0; k < K; ++k) {  // all in registers, where a loop from the lane on reads memory
+      if (!owns_column(team, k)) { continue; }
       routing.expert(t * K + k) = choice.expert[k];
       routing.weight(t * K + k) = choice.weight[k];
     }
@@ -106,6 +107,12 @@ struct RouteBackwardRow {
   }
 };
 
+// Whether the space has a quicker way for routers that choose by logits:
+//   route_by_logits(exec, row)   the same as for_each_row of it; false where it is not for such
+//   rows
+template <class ExecT>
+concept RoutesByLogits = ExecT::routes_by_logits;
+
 }  // namespace detail
 
 // A row router as a stage.
@@ -127,7 +134,11 @@ struct RowRouterStage {
              View<S const, 2, ExecT> logits,
              RoutingView<S, ExecT> routing) const
   {
-    exec.for_each_row(in.tokens, detail::RouteRow<RouterT, S, ExecT>{router, in, logits, routing});
+    detail::RouteRow<RouterT, S, ExecT> const row{router, in, logits, routing};
+    if constexpr (detail::RoutesByLogits<ExecT> && ChoosesByLogits<RouterT>) {
+      if (route_by_logits(exec, row)) { return; }
+    }
+    exec.for_each_row(in.tokens, row);
   }
   template <class ExecT, class S>
   void route_backward(ExecT const& exec,

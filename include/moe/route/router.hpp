@@ -6,6 +6,7 @@
 
 #include <moe/core/element.hpp>
 #include <moe/core/team.hpp>
+#include <moe/route/row_math.hpp>
 
 namespace moe {
 
@@ -76,6 +77,23 @@ concept HasRouteBackward = requires(R const r,
 template <class R>
 concept RowRouter =
     std::is_trivially_copyable_v<R> && HasTopK<R> && HasRoute<R> && HasRouteBackward<R>;
+
+// Optional, for a space that has a quicker way to the K largest logits of a row of E: the router
+// says that it chooses those, and how it weights them. Its route() must give the same.
+//   chooses_by_logits()   whether it does, with its parameters as they are
+//   weighs_all            whether scores need the row's softmax, else they are given nothing
+//   scores(softmax)       the function from a chosen logit to its score
+//   weights(score)        of the scores of the K, the function from k and its score to the weight
+template <class R>
+concept ChoosesByLogits = RowRouter<R> && requires(R const r,
+                                                   RowSoftmax<detail::CheckScalar> softmax,
+                                                   detail::CheckScalar z,
+                                                   Array<detail::CheckScalar, R::top_k> score) {
+  typename std::bool_constant<R::weighs_all>;
+  { r.chooses_by_logits() } -> std::same_as<bool>;
+  { r.scores(softmax)(z) } -> std::same_as<detail::CheckScalar>;
+  { r.weights(score)(int{}, z) } -> std::same_as<detail::CheckScalar>;
+};
 
 // A router of E columns need not say so.
 template <class R>

@@ -85,20 +85,33 @@ MOE_HOST_DEVICE Array<Id, K> top_k(G team, Id n, ScoreF const& score)
     }
     return largest.at;
   }
-  // A pass per choice: the best of those that come after the last chosen one.
+  // A pass per choice: the best of those that come after the last chosen one. The first scores of a
+  // lane are computed once and stay in registers, as many as there is room for beside the choices:
+  // loops over them have constant bounds.
+  constexpr int kept = K <= 8 ? 8 : 0;
+  Array<S, kept> first;
+  for (int i = 0; i < kept; ++i) {
+    Id const c = team.lane() + i * team.size();
+    first[i]   = c < n ? finite_logit(score(c)) : -INFINITY;
+  }
   Array<Id, K> chosen{};
   S last = INFINITY;
   Id at  = -1;
   for (int k = 0; k < K; ++k) {
-    S best    = -INFINITY;
-    Id column = detail::no_column;
-    for (Id i = team.lane(); i < n; i += team.size()) {
-      S const s        = finite_logit(score(i));
+    S best            = -INFINITY;
+    Id column         = detail::no_column;
+    auto const offers = [&](S s, Id i) {
       bool const after = s < last || (s == last && i > at);
       if (after && s > best) {
         best   = s;
         column = i;
       }
+    };
+    for (int i = 0; i < kept; ++i) {
+      offers(first[i], team.lane() + i * team.size());
+    }
+    for (Id i = team.lane() + kept * team.size(); i < n; i += team.size()) {
+      offers(finite_logit(score(i)), i);
     }
     at        = team.arg_max(best, column);
     last      = team.max(best);

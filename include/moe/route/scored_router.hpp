@@ -49,6 +49,32 @@ struct ScoredTopK {
     return c;
   }
 
+  // ChoosesByLogits (router.hpp): every score grows with its logit.
+  static constexpr bool weighs_all = ScoreT::sums_to_one;
+  [[nodiscard]] bool chooses_by_logits() const
+    requires std::is_same_v<GroupT, ungrouped>
+  {
+    return bias.extent(0) == 0;
+  }
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE auto scores(RowSoftmax<S> const& softmax) const
+  {
+    return ScoreT::of(softmax);
+  }
+  template <class OfT, RoutingScalar S>
+  struct ScaledWeight {
+    OfT of;
+    S scale;
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(int, S score) const { return of(score) * scale; }
+  };
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE auto weights(Array<S, K> const& score) const
+    requires requires { NormT::of(score, S{}); }
+  {
+    auto const of = NormT::of(score, static_cast<S>(epsilon));
+    return ScaledWeight<std::remove_const_t<decltype(of)>, S>{of, static_cast<S>(scale)};
+  }
+
   // NormT gives d_log_s of the chosen; then
   //   d_z_j += log_slope_j d_log_s_j                         j chosen
   //   d_z_j -= s_j sum_k d_log_s_k                           every j, if the scores sum to one
@@ -129,6 +155,8 @@ template <int K, class NormT = unnormalized, class GroupT = ungrouped, class Spa
 using SqrtSoftplusTopK = ScoredTopK<K, sqrt_softplus_score, NormT, GroupT, SpaceT>;
 
 static_assert(RowRouter<SoftmaxTopK<2, renormalized>>);
+static_assert(ChoosesByLogits<SoftmaxTopK<2, renormalized>> &&
+              !ChoosesByLogits<SigmoidTopK<8, renormalized, group_limited<top2_sum>>>);
 static_assert(RowRouter<SwitchRouter>);
 static_assert(RowRouter<SigmoidTopK<8, renormalized, group_limited<top2_sum>>>);
 static_assert(RowRouter<SqrtSoftplusTopK<6, renormalized>>);

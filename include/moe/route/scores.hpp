@@ -4,9 +4,9 @@
 
 namespace moe {
 
-// A score is a tag with of(team, logits), whose result gives score(z) >= 0 of a logit of that row
-// and log_slope(z). Backward works on d_log_score = d_score * score, which stays finite where a
-// score underflows:
+// A score is a tag with of(team, logits), or of(softmax) of a row whose softmax is known if it sums
+// to one, whose result gives score(z) >= 0 of a logit of that row and log_slope(z). Backward works
+// on d_log_score = d_score * score, which stays finite where a score underflows:
 //   d_z_j = log_slope(z_j) d_log_score_j, and - score_j sum_i d_log_score_i where the row's scores
 //   are normalised (sums_to_one)
 
@@ -25,6 +25,11 @@ struct softmax_score {
   {
     return {row_softmax(team, logits)};
   }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(RowSoftmax<S> const& softmax)
+  {
+    return {softmax};
+  }
 };
 
 // s_e = 1 / (1 + exp(-z_e)); d log s / dz = 1 - s
@@ -38,6 +43,11 @@ struct sigmoid_score {
   };
   template <Team G, RoutingScalar S>
   MOE_HOST_DEVICE static Of<S> of(G, Row<S const>)
+  {
+    return {};
+  }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(RowSoftmax<S> const&)
   {
     return {};
   }
@@ -64,12 +74,26 @@ struct sqrt_softplus_score {
   {
     return {};
   }
+  template <RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(RowSoftmax<S> const&)
+  {
+    return {};
+  }
 };
 
 // w = s
 struct unnormalized {
   static constexpr bool renormalizes = false;
 
+  template <RoutingScalar S>
+  struct Of {
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(S score) const { return score; }
+  };
+  template <int K, RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(Array<S, K> const&, S)
+  {
+    return {};
+  }
   template <int K, RoutingScalar S>
   MOE_HOST_DEVICE static Array<S, K> weights(Array<S, K> const& score, S)
   {
@@ -112,13 +136,26 @@ struct lp_normalized {
     }
     return P == 1 ? sum : largest * std::pow(sum, S{1} / S(P));
   }
+  template <RoutingScalar S>
+  struct Of {
+    S divisor;
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(S score) const
+    {
+      return divisor > 0 ? score / divisor : S{0};
+    }
+  };
+  template <int K, RoutingScalar S>
+  MOE_HOST_DEVICE static Of<S> of(Array<S, K> const& score, S epsilon)
+  {
+    return {norm(score) + epsilon};
+  }
   template <int K, RoutingScalar S>
   MOE_HOST_DEVICE static Array<S, K> weights(Array<S, K> const& score, S epsilon)
   {
-    S const divisor = norm(score) + epsilon;
+    auto const weight_of = of(score, epsilon);
     Array<S, K> w{};
     for (int k = 0; k < K; ++k) {
-      w[k] = divisor > 0 ? score[k] / divisor : S{0};
+      w[k] = weight_of(score[k]);
     }
     return w;
   }

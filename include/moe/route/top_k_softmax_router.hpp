@@ -31,6 +31,37 @@ struct TopKSoftmax {
     return c;
   }
 
+  // ChoosesByLogits (router.hpp)
+  static constexpr bool weighs_all = false;
+  [[nodiscard]] static constexpr bool chooses_by_logits() { return true; }
+  template <RoutingScalar S>
+  struct Logit {
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(S z) const { return z; }
+  };
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE static Logit<S> scores(RowSoftmax<S> const&)
+  {
+    return {};
+  }
+  template <RoutingScalar S>
+  struct WeightOf {
+    Array<S, K> w;
+    [[nodiscard]] MOE_HOST_DEVICE S operator()(int k, S) const
+    {
+      S of_k = w[0];
+      for (int i = 1; i < K; ++i) {  // a choice of values, not of places: these are in registers
+        S const of_i = w[i];
+        if (i == k) { of_k = of_i; }
+      }
+      return of_k;
+    }
+  };
+  template <RoutingScalar S>
+  [[nodiscard]] MOE_HOST_DEVICE static WeightOf<S> weights(Array<S, K> const& logit)
+  {
+    return {detail::softmax_of_chosen(logit)};
+  }
+
   // d_z_k = w_k (d_w_k - sum_j d_w_j w_j); the others get none
   template <Team G, RoutingScalar S>
   MOE_HOST_DEVICE void route_backward(G team,
@@ -52,6 +83,6 @@ struct TopKSoftmax {
     check.at_most("top_k", K, "experts", experts);
   }
 };
-static_assert(RowRouter<TopKSoftmax<2>>);
+static_assert(RowRouter<TopKSoftmax<2>> && ChoosesByLogits<TopKSoftmax<2>>);
 
 }  // namespace moe

@@ -8,3 +8,6 @@
 #include <moe/exec/cuda/grouped_rows.cuh>
 #include <moe/exec/cuda/sort.cuh>
 #include <moe/exec/cuda/sum_rows.cuh>
+#include <moe/plan/cuda/fill_plan.cuh>
+#include <moe/route/cuda/count_bad_input.cuh>
+#include <moe/route/cuda/route_by_logits.cuh>

@@ -7,6 +7,7 @@
 #include <moe/exec/cuda/sort.cuh>
 #include <moe/exec/cuda/sum_rows.cuh>
 #include <moe/exec/meter_primitives.hpp>
+#include <moe/plan/cuda/fill_plan.cuh>
 
 namespace moe {
 namespace detail {
@@ -14,6 +15,8 @@ namespace detail {
 static_assert(histogram_tuning.keys_per_block == metered_histogram_keys);
 static_assert(histogram_tuning.shared_bins == metered_histogram_bins);
 static_assert(column_sum_tuning.rows == metered_sum_rows);
+static_assert(fill_plan_part == metered_plan_part);
+static_assert(fill_plan_tuning.takers == metered_plan_takers);
 
 template <std::unsigned_integral Key>
 std::size_t cub_sort_bytes_of(int bits, index_t n)

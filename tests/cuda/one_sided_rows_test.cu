@@ -104,7 +104,7 @@ class Rows {
         P_{comm.size()},
         tokens_{tokens},
         routing_{exec_, tokens, 2 * tokens, 2},
-        plan_{exec_, SlotLayout::compact, P_, 2 * tokens, tokens},
+        plan_{exec_, SlotLayout::compact, P_, 2 * tokens, 2 * tokens},
         x_(exec_, tokens, width),
         out_(exec_, P_ * 2 * tokens, width),
         wrong_(exec_, 1),

@@ -65,7 +65,7 @@ TEST_CASE("a window of NCCL's device API, in a world of one")
     exchange(exec, one, 77, 3);
   } catch (CommunicationError const& e) {  // not every machine lets NCCL have it
     REQUIRE(std::string_view(e.what()).find("symmetric memory") != std::string_view::npos);
-    MESSAGE("not run, as NCCL says: ", e.what());
+    MESSAGE("not run, as NCCL says: ", std::string(e.what()));
   }
   CHECK(ncclCommDestroy(comm) == ncclSuccess);
 }
@@ -123,7 +123,7 @@ TEST_CASE("rank of windows of the device API" * doctest::skip())
     exchange(exec, comm, 1 << 18, 3);
   } catch (CommunicationError const& e) {
     REQUIRE(std::string_view(e.what()).find("symmetric memory") != std::string_view::npos);
-    MESSAGE("not run, as NCCL says: ", e.what());
+    MESSAGE("not run, as NCCL says: ", std::string(e.what()));
   }
 }
 

@@ -143,13 +143,15 @@ class NcclWindow final : public SharedWindow<CommT> {
   }
   static char const* text(ncclResult_t result) { return ncclGetErrorString(result); }
 
-  // Until the call is done, which a communicator of the library's does not wait for.
+  // Until the call is done, which a communicator of the library's does not wait for. These calls
+  // may say success when they have only been accepted; the communicator knows (NCCL 2.28).
   template <class F>
   void settle(Check const& check, char const* name, F const& call)
   {
     NcclPause const pause(this->deadline());
     ncclComm_t const comm = this->comm().handle();
     ncclResult_t result   = call();
+    if (result == ncclSuccess) { result = ncclInProgress; }
     while (result == ncclInProgress) {
       ncclResult_t const state = ncclCommGetAsyncError(comm, &result);
       if (state != ncclSuccess) { result = state; }

@@ -96,14 +96,22 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     Stages::template compare_calls<T>(exec, "moe::Layer::backward", saved.sizes);
     auto const rows = saved.to_dispatch(in.x);
 
-    dispatcher_.backward_data(
-        exec, rows, bound(params), saved.experts, dy, work.experts, work.d_weight.view());
+    auto const d_weight = work.d_weight.view();
+    if constexpr (AddsWeightsWithData<DispatcherT>) {
+      dispatcher_.backward_data(
+          exec, rows, bound(params), saved.experts, dy, work.experts, d_weight, grads.experts);
+    } else {
+      dispatcher_.backward_data(
+          exec, rows, bound(params), saved.experts, dy, work.experts, d_weight);
+    }
     route_backward(exec, in, saved, work, d_given_weight);
     direct_backward_data(exec, params, in, saved, dy, work);
     dispatcher_.combine_backward(exec, rows, work.experts, work.addend.const_view(), dx);
 
-    dispatcher_.backward_weights(
-        exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts);
+    if constexpr (!AddsWeightsWithData<DispatcherT>) {
+      dispatcher_.backward_weights(
+          exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts);
+    }
     direct_backward_weights(exec, params, in, saved, dy, work, grads);
   }
 

@@ -46,6 +46,36 @@ TEST_CASE("chunks: each expert is in one, in order, and the outer ones are small
   CHECK(counts(28, 6) == std::vector<index_t>{2, 4, 8, 8, 4, 2});
 }
 
+TEST_CASE("steps of chunks: what ranks wait for comes before what none does")
+{
+  Host const exec({.threads = 1});
+  for (int chunks = 1; chunks <= 6; ++chunks) {
+    for (bool const pack_sends : {false, true}) {
+      std::vector<std::vector<int>> done(6);  // step -> when each chunk's was
+      int now        = 0;
+      auto const say = [&](std::size_t step, int c) {
+        CHECK(done[step].size() == static_cast<std::size_t>(c));
+        done[step].push_back(now++);
+      };
+      moe::detail::Overlap<Host>(exec, chunks, pack_sends)
+          .run(moe::detail::ChunkSteps{[&](Host const&, int c) { say(0, c); },
+                                       [&](Host const&, int c) { say(1, c); },
+                                       [&](int c) { say(2, c); },
+                                       [&](Host const&, int c) { say(3, c); },
+                                       [&](Host const&, int c) { say(4, c); },
+                                       [&](int c) { say(5, c); }});
+      for (std::size_t c = 0; c < static_cast<std::size_t>(chunks); ++c) {
+        for (std::size_t step = 0; step < 5; ++step) {
+          REQUIRE(done[step].size() == static_cast<std::size_t>(chunks));
+          CHECK(done[step][c] < done[step + 1][c]);
+        }
+        // The next chunk's outputs are on their way home before the rest of this one begins.
+        if (c + 1 < done[5].size()) { CHECK(done[4][c + 1] < done[5][c]); }
+      }
+    }
+  }
+}
+
 TEST_CASE("any number of chunks: the bits of one rank")
 {
   auto const whole = batch<float>(21);

@@ -8,7 +8,7 @@
 #include <moe/comm/held.hpp>
 #include <moe/dispatch/all_to_all_options.hpp>
 #include <moe/dispatch/local_dispatcher.hpp>
-#include <moe/dispatch/overlap.hpp>
+#include <moe/dispatch/round_trip.hpp>
 #include <moe/dispatch/transport.hpp>
 
 namespace moe {
@@ -46,6 +46,8 @@ class AllToAllDispatcher {
 
   template <class CapacityT>
   static constexpr SlotLayout layout = SlotLayout::compact;
+
+  static constexpr bool weights_with_data = true;
 
   [[nodiscard]] CommT const& communicator() const { return comm_.get(); }
   [[nodiscard]] ExpertRange experts_here(index_t experts) const
@@ -125,10 +127,15 @@ class AllToAllDispatcher {
     detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
         exec, experts, trip.rows(), Pass::infer);
     auto const on = beside_communication(exec);
-    go_and_return(exec, trip, in, in.x, x, to.out, home, Leg::forward, [&](int c) {
-      before_experts(on);
-      detail::infer_experts(on, local_.schedule, experts, trip.groups(c), rows, to);
-    });
+    detail::go_and_return(
+        exec,
+        communicator(),
+        transport_,
+        detail::RoundTrip{trip, in, in.x, x, to.out, home, Leg::forward, options_.chunks},
+        [&](int c) {
+          before_experts(on);
+          detail::infer_experts(on, local_.schedule, experts, trip.groups(c), rows, to);
+        });
     transport_.combine_home(exec, in, in.weight, home, addend, y);
   }
 
@@ -156,11 +163,16 @@ class AllToAllDispatcher {
     detail::ExpertOutput<T, ExecT, decltype(experts.kernel)> to(
         exec, experts, trip.rows(), Pass::forward);
     auto const on = beside_communication(exec);
-    go_and_return(exec, trip, in, in.x, saved.x, to.out, home, Leg::forward, [&](int c) {
-      before_experts(on);
-      detail::forward_experts(
-          on, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
-    });
+    detail::go_and_return(
+        exec,
+        communicator(),
+        transport_,
+        detail::RoundTrip{trip, in, in.x, saved.x, to.out, home, Leg::forward, options_.chunks},
+        [&](int c) {
+          before_experts(on);
+          detail::forward_experts(
+              on, local_.schedule, experts, trip.groups(c), rows, saved.experts, to);
+        });
     transport_.weights_to_experts(exec, communicator(), trip, in, saved.weight);
     transport_.combine_home(exec, in, in.weight, home, addend, y);
   }
@@ -179,24 +191,26 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
     }
-    auto const& trip = saved.trip;
-    auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
-    auto const on = beside_communication(exec);
-    go_and_return(
-        exec, trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, [&](int c) {
-          before_experts(on);
-          detail::backward_experts_data(on,
-                                        local_.schedule,
-                                        experts,
-                                        saved.experts,
-                                        trip.groups(c),
-                                        x,
-                                        dy_rows,
-                                        saved.weight.const_view(),
-                                        work.local);
-        });
-    transport_.weights_to_tokens(
-        exec, communicator(), trip, in, work.local.d_weight_rows, d_weight);
+    backward_chunks(exec, in, experts, saved, dy, work, d_weight, [](ExecT const&, int) {});
+  }
+  // And the experts' gradients, while rows are on their way.
+  template <class ExecT, class T, class ExpertsT, class SavedT, class WorkT, class GradsT>
+  void backward_data(ExecT const& exec,
+                     DispatchInput<T, ExecT> const& in,
+                     ExpertsT const& experts,
+                     SavedT const& saved,
+                     View<T const, 2, ExecT> dy,
+                     WorkT& work,
+                     View<accumulator_t<T>, 1, ExecT> d_weight,
+                     GradsT const& grads) const
+  {
+    if (alone()) {
+      local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
+      return backward_weights(exec, in, experts, saved, dy, work, grads);
+    }
+    backward_chunks(exec, in, experts, saved, dy, work, d_weight, [&](ExecT const& on, int c) {
+      weights_of(on, experts, saved, saved.trip.groups(c), work, grads);
+    });
   }
 
   template <class ExecT, class T, class WorkT>
@@ -222,17 +236,7 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_weights(exec, in, experts, saved.experts, dy, work.local, grads);
     }
-    before_experts(exec);
-    detail::backward_experts_weights(exec,
-                                     local_.schedule,
-                                     experts,
-                                     saved.experts,
-                                     saved.trip.groups(),
-                                     transport_.rows_of(saved.trip, saved.x),
-                                     transport_.rows_of(saved.trip, work.dy),
-                                     saved.weight.const_view(),
-                                     work.local,
-                                     grads);
+    weights_of(exec, experts, saved, saved.trip.groups(), work, grads);
   }
 
  private:
@@ -247,6 +251,63 @@ class AllToAllDispatcher {
   }
 
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
+
+  // rest(handle, chunk) is the experts' work that no rank waits for.
+  template <class ExecT, class T, class ExpertsT, class SavedT, class WorkT, class Rest>
+  void backward_chunks(ExecT const& exec,
+                       DispatchInput<T, ExecT> const& in,
+                       ExpertsT const& experts,
+                       SavedT const& saved,
+                       View<T const, 2, ExecT> dy,
+                       WorkT& work,
+                       View<accumulator_t<T>, 1, ExecT> d_weight,
+                       Rest const& rest) const
+  {
+    auto const& trip = saved.trip;
+    auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
+    auto const on = beside_communication(exec);
+    detail::go_and_return(
+        exec,
+        communicator(),
+        transport_,
+        detail::RoundTrip{
+            trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, options_.chunks},
+        [&](int c) {
+          before_experts(on);
+          detail::backward_experts_data(on,
+                                        local_.schedule,
+                                        experts,
+                                        saved.experts,
+                                        trip.groups(c),
+                                        x,
+                                        dy_rows,
+                                        saved.weight.const_view(),
+                                        work.local);
+        },
+        [&](int c) { rest(on, c); });
+    transport_.weights_to_tokens(
+        exec, communicator(), trip, in, work.local.d_weight_rows, d_weight);
+  }
+  template <class ExecT, class ExpertsT, class SavedT, class WorkT, class GradsT>
+  void weights_of(ExecT const& exec,
+                  ExpertsT const& experts,
+                  SavedT const& saved,
+                  RowGroups<ExecT> const& groups,
+                  WorkT& work,
+                  GradsT const& grads) const
+  {
+    before_experts(exec);
+    detail::backward_experts_weights(exec,
+                                     local_.schedule,
+                                     experts,
+                                     saved.experts,
+                                     groups,
+                                     transport_.rows_of(saved.trip, saved.x),
+                                     transport_.rows_of(saved.trip, work.dy),
+                                     saved.weight.const_view(),
+                                     work.local,
+                                     grads);
+  }
 
   // Where the experts work.
   template <class ExecT>
@@ -272,36 +333,6 @@ class AllToAllDispatcher {
   {
     auto const phase = exec.phase(Phase::plan);
     return transport_.make_trip(exec, communicator(), in, options_.chunks);
-  }
-
-  // Rows of tokens (T, D) to the experts, work on them chunk by chunk, and what it wrote to `out`
-  // (R, D) home.
-  template <class ExecT, class T, class TripT, class ArrivedT, class HomeT, class WorkOnChunk>
-  void go_and_return(ExecT const& exec,
-                     TripT const& trip,
-                     DispatchInput<T, ExecT> const& in,
-                     View<T const, 2, ExecT> tokens,
-                     ArrivedT& arrived,
-                     Tensor<T, 2, ExecT> const& out,
-                     HomeT& home,
-                     Leg leg,
-                     WorkOnChunk const& work) const
-  {
-    auto const& comm = communicator();
-    auto buffers     = transport_.make_buffers(exec, trip, tokens.extent(1), leg);
-    detail::Overlap<ExecT> overlap(exec, options_.chunks, detail::pack_sends<Transport>);
-    overlap.run(detail::ChunkSteps{
-        [&](ExecT const& on, int c) {
-          auto const phase = on.phase(Phase::dispatch);
-          transport_.pack(on, trip, in, tokens, c, buffers);
-        },
-        [&](ExecT const& on, int c) { transport_.send(on, comm, trip, c, buffers, arrived); },
-        work,
-        [&](ExecT const& on, int c) {
-          auto const phase = on.phase(Phase::dispatch);
-          transport_.pack_back(on, trip, in, out, c, leg, buffers);
-        },
-        [&](ExecT const& on, int c) { transport_.send_back(on, comm, trip, c, buffers, home); }});
   }
 
   detail::Held<CommT> comm_;

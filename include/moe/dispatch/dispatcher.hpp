@@ -32,6 +32,8 @@ struct DispatchInput {
 //   backward_data(exec, in, experts, saved, dy, work, d_weight)      d_weight (A), 0 where dropped
 //   combine_backward(exec, in, work, addend, dx)
 //   backward_weights(exec, in, experts, saved, dy, work, grads)
+// or in two, where weights_with_data is true: backward_data(..., d_weight, grads) has the third
+// step's work in it.
 template <class D>
 concept HasCommunicator = requires(D const d) {
   { d.communicator() } -> HasRank;
@@ -92,6 +94,9 @@ concept HasDispatchBackward =
       { d.combine_backward(exec, in, work, addend, dx) } -> std::same_as<void>;
       { d.backward_weights(exec, in, experts, saved, dy, work, grads) } -> std::same_as<void>;
     };
+
+template <class D>
+concept AddsWeightsWithData = D::weights_with_data;
 
 template <class D, class KernelT, class T, class ExecT>
 concept Dispatcher =

@@ -10,13 +10,14 @@
 namespace moe::detail {
 
 // The steps of chunk c, each given the handle that it works on.
-template <class Pack, class Send, class Work, class PackBack, class SendBack>
+template <class Pack, class Send, class Work, class PackBack, class SendBack, class Rest>
 struct ChunkSteps {
   Pack pack;           // rows that leave, into a buffer
   Send send;           // to the experts
   Work work;           // experts
   PackBack pack_back;  // their outputs, into a buffer
   SendBack send_back;  // to the tokens
+  Rest rest;           // experts' work that no rank waits for
 };
 template <class... Steps>
 ChunkSteps(Steps...) -> ChunkSteps<Steps...>;
@@ -26,8 +27,9 @@ inline constexpr int chunk_buffers = 2;
 
 // Experts work on the caller's handle and communication on a lane of it; packing between the
 // experts' chunks, at the whole GPU's speed, unless it is itself what sends, which takes as long as
-// the wire does and has a lane too. Nothing waits for a device; all is ordered by events, so it
-// captures. One chunk is all on the caller's handle.
+// the wire does and has a lane too. The rest of a chunk is done while the experts would wait for
+// the rows of a later one, and the last outputs travel. Nothing waits for a device; all is ordered
+// by events, so it captures. One chunk is all on the caller's handle.
 template <class ExecT>
 class Overlap {
   using Mark = decltype(std::declval<ExecT const&>().mark());
@@ -77,6 +79,7 @@ class Overlap {
       steps.work(0);
       steps.pack_back(experts_, 0);
       steps.send_back(experts_, 0);
+      steps.rest(0);
       return;
     }
     std::optional<Mark> arrived[chunk_buffers], returned[chunk_buffers];
@@ -107,7 +110,9 @@ class Overlap {
       if (c + chunk_buffers < chunks_) { go(c + chunk_buffers); }
       if (beside_) { packing_.wait(worked); }
       come_back(c);
+      if (c > 0) { steps.rest(c - 1); }
     }
+    steps.rest(chunks_ - 1);
     join();
   }
 

@@ -3,6 +3,7 @@
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <moe/exec/cuda.cuh>
+#include <moe/exec/gemm.hpp>
 #include <moe/expert/expert_rows.hpp>
 
 namespace moe::detail {
@@ -33,6 +34,7 @@ struct GroupedProduct {
   index_t w_rows;    // of w, or of dw
   TB const* bias;    // (L, N) or null; of the rows kind only
   C* c;
+  Result result = Result::add;  // of the weights kind; the rows kind overwrites
 };
 
 // One tile of an expert's result. Rows are numbered by 32-bit ids.

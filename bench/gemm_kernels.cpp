@@ -194,7 +194,10 @@ bool const added = [] {
       add<WarpSpecialised>("specialised", shape, use);
       add<Ahead<1>>("specialised_ahead_1", shape, use);
       add<Ahead<2>>("specialised_ahead_2", shape, use);
+      add<moe::detail::InPairs<WarpSpecialised>>("specialised_pairs", shape, use);
+      add<moe::detail::InPairs<Ahead<1>>>("specialised_pairs_ahead_1", shape, use);
       if (use.gathered) {
+        add<moe::detail::InPairs<CopiersFence<1>>>("specialised_pairs_copiers_fence_1", shape, use);
         add<CopiersFence<1>>("specialised_copiers_fence_1", shape, use);
         add<CopiersFence<2>>("specialised_copiers_fence_2", shape, use);
       }
@@ -205,7 +208,13 @@ bool const added = [] {
     add_up_activated<Ahead<2>>("fused_ahead_2", shape);
     add_up_activated<Ahead<3>>("fused_ahead_3", shape);
     add_up_activated<WarpSpecialised, moe::Pass::infer>("fused_infer", shape);
+    add_up_activated<moe::detail::InPairs<WarpSpecialised>>("fused_pairs", shape);
+    add_up_activated<moe::detail::InPairs<Ahead<1>>>("fused_pairs_ahead_1", shape);
+    add_up_activated<moe::detail::InPairs<CopiersFence<1>>>("fused_pairs_copiers_fence_1", shape);
     add_down_backward<Composition>("composition", shape);
+    add_down_backward<moe::detail::InPairs<WarpSpecialised>>("fused_pairs", shape);
+    add_down_backward<moe::detail::InPairs<Ahead<1>>>("fused_pairs_ahead_1", shape);
+    add_down_backward<moe::detail::InPairs<CopiersFence<1>>>("fused_pairs_copiers_fence_1", shape);
     add_down_backward<WarpSpecialised>("fused", shape);
     add_down_backward<Ahead<1>>("fused_ahead_1", shape);
     add_down_backward<Ahead<2>>("fused_ahead_2", shape);

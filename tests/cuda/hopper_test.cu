@@ -28,6 +28,11 @@ struct CopiersFence : Watched {
   static constexpr int copies_behind  = Behind;
 };
 
+// For some of the layouts.
+struct PairsChosen : Watched {
+  static constexpr index_t pairs_from = 150;
+};
+
 }  // namespace moe::test
 
 namespace {
@@ -154,7 +159,11 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
                    FarAhead,
                    TwoStages,
                    CopiersFence<1>,
-                   CopiersFence<2>)
+                   CopiersFence<2>,
+                   detail::InPairs<Watched>,
+                   detail::InPairs<Ahead>,
+                   detail::InPairs<CopiersFence<1>>,
+                   PairsChosen)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

@@ -37,8 +37,9 @@ __device__ __forceinline__ void copy_for_store(ActivatedBackwardRows<ActivationT
 {
   constexpr int arity = ActivationT::arity;
   static_assert(2 * arity * HopperTile::box_bytes <= HopperTile::stage_bytes);
-  int const warpgroups = tile.m1 - tile.m0 > 64 ? 2 : 1;
+  int const rows = tile.m1 - tile.m0, warpgroups = rows <= 0 ? 0 : rows > 64 ? 2 : 1;
   memory.ring.fill(stage, warpgroups * arity * HopperTile::box_bytes);
+#pragma unroll 1
   for (int warpgroup = 0; warpgroup < warpgroups; ++warpgroup) {
 #pragma unroll
     for (int part = 0; part < arity; ++part) {
@@ -229,6 +230,11 @@ MOE_HIDDEN bool hopper_down_backward(Cuda const& exec,
                                      ActivateBackwardRow<ActivationT, T, Cuda> const& row,
                                      View<T, 2, Cuda> dx)
 {
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(groups)) {
+      return hopper_down_backward<InPairs<Tuning>>(exec, groups, w, row, dx);
+    }
+  }
   constexpr int arity = ActivationT::arity;
   using Product       = ActivatedBackwardRows<ActivationT, T>;
   auto const kernel   = &hopper_rows_kernel<Product, Major::lanes, Tuning>;
@@ -252,7 +258,7 @@ MOE_HIDDEN bool hopper_down_backward(Cuda const& exec,
                                   nullptr,
                                   row.da.data_handle()};
   if (!hopper_takes(exec, kernel, p, row.dy.base.extent(0))) { return false; }
-  TileOrder const order(row_tiles_bound(groups, HopperTile::rows), partials);
+  auto const order    = hopper_order<Product, Tuning>(groups, F);
   auto* const partial = reinterpret_cast<float*>(dx.data_handle());
   Product args{
       {{}, {}, {}, p, order}, {}, {}, row.activation, row.weight.data_handle(), partial, stride};

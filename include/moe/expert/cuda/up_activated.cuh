@@ -103,7 +103,12 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
                                     View<T, 2, Cuda> pre,  // empty: not stored
                                     View<T, 2, Cuda> a)
 {
-  constexpr int parts = ActivationT::arity, columns = HopperTile::columns / parts;
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(groups)) {
+      return hopper_up_activated<InPairs<Tuning>>(exec, groups, x, w, bias, activation, pre, a);
+    }
+  }
+  constexpr int parts    = ActivationT::arity;
   char const* const name = "moe::Ffn, up projection";
   using Product          = ActivatedRows<ActivationT, T>;
   auto const kernel      = &hopper_rows_kernel<Product, Major::k, Tuning>;
@@ -124,10 +129,10 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
                                   bias.data_handle(),
                                   a.data_handle()};
   if (!hopper_takes(exec, kernel, p, x.base.extent(0))) { return false; }
-  TileOrder const order(row_tiles_bound(groups, HopperTile::rows), tiles_of(F, columns));
+  auto const order = hopper_order<Product, Tuning>(groups, F);
   Product args{{{}, {}, {}, p, order}, {}, activation, pre.data_handle() != nullptr};
   if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, x.base.extent(0), k, k, 64); }
-  args.w_map = matrices_map(p.b.base, w.extent(0) * parts, F, k, columns);
+  args.w_map = matrices_map(p.b.base, w.extent(0) * parts, F, k, w_box_rows<Product, Tuning>);
   args.c_map = ragged_rows_map(p.c, F, F, 64);
   for (int part = 0; args.stores_pre && part < parts; ++part) {
     args.pre_map[part] = ragged_rows_map(pre.data_handle() + part * F, F, parts * F, 64);

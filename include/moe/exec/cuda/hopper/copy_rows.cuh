@@ -57,7 +57,36 @@ class GatheredCopies {
   int k_left_ = 0;
 };
 
-// By one thread: all of w's part of a step, and a's where its rows lie side by side. Boxes past the
+// w's part of a step, or half of it for both blocks of a cluster.
+template <Major MajorB, class Product, class Tuning>
+__device__ __forceinline__ void copy_w_boxes(
+    Product const& args, HopperMemory<Tuning>& memory, int stage, GroupedTile const& tile, int k0)
+{
+  // A box of `rows` of w, or of 64 columns.
+  constexpr int parts = Product::parts, rows = w_box_rows<Product, Tuning>;
+  constexpr int boxes = HopperTile::columns / (MajorB == Major::k ? rows : 64);
+  constexpr int mine  = boxes / Tuning::cluster;
+  static_assert(MajorB == Major::k || parts == 1);
+  int const first = Tuning::cluster == 1 ? 0 : static_cast<int>(blockIdx.x) % 2 * mine;
+#pragma unroll
+  for (int i = 0; i < mine; ++i) {
+    int const box                  = first + i;
+    unsigned char* const to        = memory.b(stage) + box * (HopperTile::b_bytes / boxes);
+    std::uint64_t* const full      = &memory.ring.full[stage];
+    std::int32_t const by_k[3]     = {k0,
+                                  parts == 1 ? tile.n0 + box * rows : tile.n0,
+                                  parts == 1 ? tile.expert : tile.expert * parts + box};
+    std::int32_t const by_lanes[3] = {tile.n0 + box * 64, k0, tile.expert};
+    auto const& at                 = MajorB == Major::k ? by_k : by_lanes;
+    if constexpr (Tuning::cluster == 1) {
+      load_box<3>(args.w_map, at, to, full);
+    } else {
+      load_box_to_blocks<3>(args.w_map, at, to, full, 3);
+    }
+  }
+}
+
+// By one thread: w's part of a step, and a's where its rows lie side by side. Boxes past the
 // matrices' ends are zeros.
 template <Major MajorB, class Product, class Tuning>
 __device__ __forceinline__ void copy_boxes(Product const& args,
@@ -69,27 +98,10 @@ __device__ __forceinline__ void copy_boxes(Product const& args,
 {
   std::uint64_t* const full = &memory.ring.full[stage];
   int const rows            = tile.m1 - tile.m0;
-  int const a_boxes         = gathered ? 0 : rows > 64 ? 2 : 1;
+  int const a_boxes         = gathered || rows <= 0 ? 0 : rows > 64 ? 2 : 1;
   memory.ring.fill(stage, HopperTile::b_bytes + a_boxes * (HopperTile::a_bytes / 2));
-  if constexpr (MajorB == Major::k) {
-    constexpr int parts = Product::parts;
-#pragma unroll
-    for (int part = 0; part < parts; ++part) {
-      load_box<3>(args.w_map,
-                  {k0, tile.n0, tile.expert * parts + part},
-                  memory.b(stage) + part * (HopperTile::b_bytes / parts),
-                  full);
-    }
-  } else {
-    static_assert(Product::parts == 1);
-#pragma unroll
-    for (int n = 0; n < HopperTile::columns; n += 64) {
-      load_box<3>(args.w_map,
-                  {tile.n0 + n, k0, tile.expert},
-                  memory.b(stage) + n / 64 * (HopperTile::depth * 128),
-                  full);
-    }
-  }
+  copy_w_boxes<MajorB>(args, memory, stage, tile, k0);
+#pragma unroll 1
   for (int box = 0; box < a_boxes; ++box) {
     load_box<2>(args.a_map,
                 {k0, tile.m0 + box * 64},
@@ -155,7 +167,8 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
   bool const gathered = args.p.a.index != nullptr;
   if (!gathered && thread >= 32) { return; }  // one warp, for the walk; one thread of it copies
   int const k = static_cast<int>(args.p.k);
-  RowTileWalk walk(args.p.groups, args.order, HopperTile::columns / Product::parts);
+  RowTileWalk walk(
+      args.p.groups, args.order, HopperTile::columns / Product::parts, Tuning::cluster);
   GatheredCopies<T> gather(thread);
   GatheredArrivals<Tuning> arrivals(memory);
   RingPlace at;

@@ -42,6 +42,20 @@ __device__ __forceinline__ void arrive_after_copies(std::uint64_t* barrier)
                : "memory");
 }
 
+// `arrivals` at the barrier that another block of the cluster, or this one, has where this block
+// has `barrier`; the other block's waits see what this thread has read and written before.
+__device__ __forceinline__ void arrive_at_block(std::uint64_t* barrier,
+                                                std::uint32_t block,
+                                                std::uint32_t arrivals)
+{
+  asm volatile(
+      "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote], %2;\n}" ::"r"(
+          static_cast<std::uint32_t>(__cvta_generic_to_shared(barrier))),
+      "r"(block),
+      "r"(arrivals)
+      : "memory");
+}
 // Brings the 128 bytes around an address to the second-level cache.
 __device__ __forceinline__ void prefetch_line(void const* at)
 {

@@ -104,6 +104,7 @@ class StageProducts {
       memory_.ring.wait_full(at_);
       release(at_.stage);
       at_.template step<Tuning::stages>();
+      step_ahead();
     }
   }
 

@@ -127,6 +127,18 @@ __device__ __forceinline__ void load_box(CUtensorMap const& map,
   cuda::ptx::cp_async_bulk_tensor(
       cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at, barrier);
 }
+// The same to the same place in all blocks of the cluster that `blocks` has a bit for, each of
+// which counts the bytes at its own barrier.
+template <int Rank>
+__device__ __forceinline__ void load_box_to_blocks(CUtensorMap const& map,
+                                                   std::int32_t const (&at)[Rank],
+                                                   void* to,
+                                                   std::uint64_t* barrier,
+                                                   std::uint16_t blocks)
+{
+  cuda::ptx::cp_async_bulk_tensor(
+      cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at, barrier, blocks);
+}
 // Of ragged_rows_map: rows from `row` on, and zeros for those past `end`.
 __device__ __forceinline__ void load_ragged_box(
     CUtensorMap const& map, int column, int row, int end, void* to, std::uint64_t* barrier)

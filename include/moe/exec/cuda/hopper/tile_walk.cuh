@@ -22,9 +22,27 @@ struct HopperTuning {
   // when they have started the copies of `copies_behind` more.
   static constexpr bool copiers_fence = false;
   static constexpr int copies_behind  = 1;
+  // Blocks in a cluster, 1 or 2: they take row tiles of one expert beside each other, and each
+  // copies half of the tile of w for both.
+  static constexpr int cluster = 1;
+  // Two from so many rows per expert on: where few are left over when they are taken by 256.
+  // Negative: never.
+  static constexpr index_t pairs_from = -1;
   // Waits end in a trap after a few seconds, for a test whose kernel may hang.
   static constexpr bool trap_when_stuck = false;
 };
+
+template <class Tuning>
+struct InPairs : Tuning {
+  static constexpr int cluster = 2;
+};
+template <class Tuning>
+constexpr bool choose_pairs(RowGroups<Cuda> const& groups)
+{
+  return groups.rows >= Tuning::pairs_from * groups.experts();
+}
+template <class Tuning>
+inline constexpr bool may_choose_pairs = Tuning::cluster == 1 && Tuning::pairs_from >= 0;
 
 // A warpgroup that copies operands to shared memory, and two that multiply them: 64 rows each of a
 // tile's 128.
@@ -45,7 +63,7 @@ static_assert(HopperTile::copy_registers * HopperTile::copying +
 template <class Tuning>
 struct HopperMemory {
   using Tile = HopperTile;
-  using Ring = StageRing<Tuning::stages, Tuning::trap_when_stuck>;
+  using Ring = StageRing<Tuning::stages, Tuning::trap_when_stuck, Tuning::cluster>;
   unsigned char stage[Tuning::stages][Tile::stage_bytes];
   unsigned char box[2][Tile::boxes][Tile::box_bytes];
   // Of the tile whose first step is in a stage: the copying warps know tiles, and tell the others.
@@ -63,19 +81,29 @@ inline constexpr int hopper_shared_bytes = static_cast<int>(sizeof(HopperMemory<
 // warp that asks is given the same.
 class RowTileWalk {
  public:
-  // Tiles of so many columns of the result.
-  __device__ RowTileWalk(RowGroups<Cuda> const& groups, TileOrder const& order, int columns)
-      : search_{groups, HopperTile::rows}, order_{order}, columns_{columns}, block_{blockIdx.x}
+  // Tiles of so many columns of the result. The order's row tiles are a cluster's: of each a block
+  // takes its own 128 rows, which may be none (m0 >= m1).
+  __device__ RowTileWalk(RowGroups<Cuda> const& groups,
+                         TileOrder const& order,
+                         int columns,
+                         int cluster)
+      : search_{groups, HopperTile::rows * cluster},
+        order_{order},
+        columns_{columns},
+        first_row_{static_cast<int>(blockIdx.x) % cluster * HopperTile::rows},
+        step_{gridDim.x / static_cast<unsigned>(cluster)},
+        block_{blockIdx.x / static_cast<unsigned>(cluster)}
   {
   }
   __device__ __forceinline__ GroupedTile next()  // expert -1: no more
   {
-    for (; block_ < order_.tiles(); block_ += gridDim.x) {
+    for (; block_ < order_.tiles(); block_ += step_) {
       auto const at = order_(block_);
       auto tile     = search_(at.row);
       if (tile.expert >= 0) {
         tile.n0 = static_cast<Id>(at.column) * columns_;
-        block_ += gridDim.x;
+        tile.m0 += first_row_;
+        block_ += step_;
         return tile;
       }
     }
@@ -85,8 +113,8 @@ class RowTileWalk {
  private:
   RowTileSearch search_;
   TileOrder order_;
-  int columns_;
-  std::uint32_t block_;
+  int columns_, first_row_;
+  std::uint32_t step_, block_;
 };
 
 }  // namespace moe::detail

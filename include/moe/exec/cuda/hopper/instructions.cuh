@@ -43,14 +43,15 @@ __device__ __forceinline__ void arrive_after_copies(std::uint64_t* barrier)
 }
 
 // `arrivals` at the barrier that another block of the cluster, or this one, has where this block
-// has `barrier`; the other block's waits see what this thread has read and written before.
+// has `barrier`. A release of the block's scope alone: of the cluster's it would be a fence of the
+// whole GPU. It tells of reads of the tensor cores, which have been waited for.
 __device__ __forceinline__ void arrive_at_block(std::uint64_t* barrier,
                                                 std::uint32_t block,
                                                 std::uint32_t arrivals)
 {
   asm volatile(
       "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote], %2;\n}" ::"r"(
+      "mbarrier.arrive.shared::cluster.b64 _, [remote], %2;\n}" ::"r"(
           static_cast<std::uint32_t>(__cvta_generic_to_shared(barrier))),
       "r"(block),
       "r"(arrivals)

@@ -44,15 +44,12 @@ struct StageRing {
     cuda::ptx::fence_mbarrier_init(cuda::ptx::sem_release, cuda::ptx::scope_cluster);
   }
 
-  __device__ __forceinline__ void wait_full(RingPlace at)
-  {
-    wait<false>(&full[at.stage], at.parity);
-  }
+  __device__ __forceinline__ void wait_full(RingPlace at) { wait(&full[at.stage], at.parity); }
   // At the ring's first turn no reader has ever arrived: waiting for the phase before the first
   // passes at once.
   __device__ __forceinline__ void wait_empty(RingPlace at)
   {
-    wait<(Blocks > 1)>(&empty[at.stage], at.parity ^ 1);
+    wait(&empty[at.stage], at.parity ^ 1);
   }
   // The arrival of a thread that has so many bytes on their way to the stage. What it wrote there
   // before is seen by whoever finds the stage full.
@@ -87,27 +84,20 @@ struct StageRing {
  private:
   static constexpr std::uint32_t stuck_turns = 2;  // of the lower half of the clock: 2 to 5 s
 
-  template <bool OfCluster>
   __device__ __forceinline__ static bool passed(std::uint64_t* barrier, std::uint32_t parity)
   {
-    if constexpr (OfCluster) {
-      return cuda::ptx::mbarrier_try_wait_parity(
-          cuda::ptx::sem_acquire, cuda::ptx::scope_cluster, barrier, parity);
-    } else {
-      return cuda::ptx::mbarrier_try_wait_parity(barrier, parity);
-    }
+    return cuda::ptx::mbarrier_try_wait_parity(barrier, parity);
   }
-  template <bool OfCluster>
   __device__ __forceinline__ static void wait(std::uint64_t* barrier, std::uint32_t parity)
   {
     if constexpr (TrapWhenStuck) {
-      if (passed<OfCluster>(barrier, parity)) { return; }
+      if (passed(barrier, parity)) { return; }
       std::uint32_t const start = cuda::ptx::get_sreg_clock_hi();
-      while (!passed<OfCluster>(barrier, parity)) {
+      while (!passed(barrier, parity)) {
         if (cuda::ptx::get_sreg_clock_hi() - start >= stuck_turns) { __trap(); }
       }
     } else {
-      while (!passed<OfCluster>(barrier, parity)) {}
+      while (!passed(barrier, parity)) {}
     }
   }
 };

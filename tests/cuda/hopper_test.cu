@@ -19,8 +19,8 @@ struct Ahead : Watched {
 struct FarAhead : Watched {
   static constexpr int lead = 4;
 };
-struct TwoStages : Watched {
-  static constexpr int stages = 2, lead = 1;
+struct ThreeStages : Watched {
+  static constexpr int stages = 3, lead = 1;
 };
 template <int Behind>
 struct CopiersFence : Watched {
@@ -106,8 +106,16 @@ class Product {
 struct Extents {
   index_t n, k;
 };
-Extents const extents[] = {
-    {256, 64}, {512, 768}, {96, 40}, {40, 96}, {8, 8}, {264, 136}, {2880, 96}, {96, 2880}};
+Extents const extents[] = {{256, 64},
+                           {256, 72},
+                           {256, 128},
+                           {512, 768},
+                           {96, 40},
+                           {40, 96},
+                           {8, 8},
+                           {264, 136},
+                           {2880, 96},
+                           {96, 2880}};
 
 }  // namespace
 
@@ -157,7 +165,7 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
                    Watched,
                    Ahead,
                    FarAhead,
-                   TwoStages,
+                   ThreeStages,
                    CopiersFence<1>,
                    CopiersFence<2>,
                    detail::InPairs<Watched>,
@@ -170,7 +178,7 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
     CAPTURE(layout.name);
     for (Transpose const tw : {Transpose::yes, Transpose::no}) {
       for (bool const indexed : {false, true}) {
-        for (auto const& [n, k] : {Extents{520, 200}, Extents{264, 64}}) {
+        for (auto const& [n, k] : {Extents{520, 200}, Extents{264, 72}}) {
           Product<BFloat16> product(exec, layout, n, k, tw, indexed);
           auto const expected = product.by<detail::UniformWarps>(exec, false);
           for (int run = 0; run < 20; ++run) {

@@ -78,15 +78,16 @@ MOE_HIDDEN bool has_hopper_code(Kernel kernel)
   return attributes.maxThreadsPerBlock >= HopperTile::threads;
 }
 
-// Whether a kernel of this kind takes the product: not on another architecture, and not with more
-// rows than a tensor map's coordinates reach.
+// Whether a kernel of this kind takes the product: not on another architecture, not with more rows
+// than a tensor map's coordinates reach, and not of one step, as a tile holds two stages.
 template <class Kernel, class T>
 MOE_HIDDEN bool hopper_takes(Cuda const& exec,
                              Kernel kernel,
                              GroupedProduct<T, T, T> const& p,
                              index_t base_rows)
 {
-  return exec.hopper() && base_rows > 0 && p.groups.rows <= ragged_span && has_hopper_code(kernel);
+  return exec.hopper() && base_rows > 0 && p.k > HopperTile::depth &&
+         p.groups.rows <= ragged_span && has_hopper_code(kernel);
 }
 
 template <class Tuning, class Product>

@@ -12,7 +12,7 @@ namespace moe::detail {
 // Of the warp-specialised products; another one derives from it. None of it changes a result's
 // bits. (A type, as nvcc 13.0 has no kernels whose template parameters are values of a struct.)
 struct HopperTuning {
-  static constexpr int stages = 4;  // of 48 KiB
+  static constexpr int stages = 4;  // of 48 KiB; 3 at least
   // How many steps of 64 k's the first warpgroup of results is ahead of the second, at most
   // `stages`: one's results are then stored while the other multiplies. Stages that it holds are
   // not there to hide the copies' latency.
@@ -49,7 +49,7 @@ inline constexpr bool may_choose_pairs = Tuning::cluster == 1 && Tuning::pairs_f
 struct HopperTile {
   static constexpr int rows = 128, columns = 256, depth = 64;
   static constexpr int threads = 384, copying = 128, multiplying = 256;
-  static constexpr int copy_registers = 56, multiply_registers = 224;  // of 168 at the launch
+  static constexpr int copy_registers = 72, multiply_registers = 216;  // of 168 at the launch
 
   static constexpr int a_bytes = rows * depth * 2, b_bytes = columns * depth * 2;
   static constexpr int stage_bytes = a_bytes + b_bytes;
@@ -77,8 +77,10 @@ struct HopperMemory {
 template <class Tuning>
 inline constexpr int hopper_shared_bytes = static_cast<int>(sizeof(HopperMemory<Tuning>));
 
-// The tiles of a rows product that this block takes. All lanes of a warp ask together, and every
-// warp that asks is given the same.
+// The tiles of a rows product that this block takes: expert after expert, so that its rows of a and
+// of w are read from device memory once where they fit the second-level cache, and in TileOrder's
+// order of an expert's. All lanes of a warp ask together, and every warp that asks is given the
+// same.
 class RowTileWalk {
  public:
   // Tiles of so many columns of the result. The order's row tiles are a cluster's: of each a block
@@ -98,10 +100,14 @@ class RowTileWalk {
   __device__ __forceinline__ GroupedTile next()  // expert -1: no more
   {
     for (; block_ < order_.tiles(); block_ += step_) {
-      auto const at = order_(block_);
-      auto tile     = search_(at.row);
-      if (tile.expert >= 0) {
-        tile.n0 = static_cast<Id>(at.column) * columns_;
+      auto const of = search_.expert_of(block_ / order_.column_tiles);
+      if (of.expert >= 0) {
+        TileOrder of_expert = order_;
+        of_expert.row_tiles = static_cast<std::uint32_t>(of.count);
+        auto const at =
+            of_expert(block_ - static_cast<std::uint32_t>(of.before) * order_.column_tiles);
+        auto tile = search_.tile_of(of.expert, at.row);
+        tile.n0   = static_cast<Id>(at.column) * columns_;
         tile.m0 += first_row_;
         block_ += step_;
         return tile;

@@ -17,15 +17,23 @@ class GatheredCopies {
  public:
   __device__ explicit GatheredCopies(int thread) : piece_{thread % 8}, first_row_{thread / 8} {}
 
-  __device__ __forceinline__ void start(StoredRows<T> const& rows, GroupedTile const& tile, int k)
+  // Asks where a tile's rows are, to know it when the tile starts.
+  __device__ __forceinline__ void find(StoredRows<T> const& rows, GroupedTile const& tile)
   {
-    from_   = reinterpret_cast<Piece const*>(rows.base) + piece_;
-    k_left_ = k - piece_ * 8;
 #pragma unroll
     for (int i = 0; i < pieces; ++i) {
-      Id const r         = tile.m0 + first_row_ + i * row_step;
-      T const* const row = r < tile.m1 ? rows.row(r) : nullptr;
-      row_[i] = row == nullptr ? zeros : static_cast<std::uint32_t>((row - rows.base) / 8);
+      Id const r = tile.m0 + first_row_ + i * row_step;
+      at_[i]     = r < tile.m1 ? rows.index[r] : -1;
+    }
+  }
+  __device__ __forceinline__ void start(StoredRows<T> const& rows, int k)
+  {
+    auto const row_pieces = static_cast<std::uint32_t>(rows.stride / 8);
+    from_                 = reinterpret_cast<Piece const*>(rows.base) + piece_;
+    k_left_               = k - piece_ * 8;
+#pragma unroll
+    for (int i = 0; i < pieces; ++i) {
+      row_[i] = at_[i] < 0 ? zeros : static_cast<std::uint32_t>(at_[i]) * row_pieces;
     }
   }
   // The next 64 k's.
@@ -54,6 +62,7 @@ class GatheredCopies {
   int piece_, first_row_;
   Piece const* from_ = nullptr;  // this thread's piece of the next step, in row 0
   std::uint32_t row_[pieces];    // in pieces from row 0, or zeros: 32 bits reach 64 GiB
+  Id at_[pieces];                // of the next tile; -1: zeros
   int k_left_ = 0;
 };
 
@@ -176,10 +185,11 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
     if (gathered) { arrivals.arrive(at.stage); }
     at.step<Tuning::stages>();
   };
-  while (true) {
-    auto const tile = walk.next();
-    if (tile.expert < 0) { break; }
-    if (gathered) { gather.start(args.p.a, tile, k); }
+  auto tile = walk.next();
+  if (gathered) { gather.find(args.p.a, tile); }
+  while (tile.expert >= 0) {
+    if (gathered) { gather.start(args.p.a, k); }
+    GroupedTile next{};
     for (int k0 = 0; k0 < k; k0 += HopperTile::depth) {
       memory.ring.wait_empty(at);
       if (thread == 0) {
@@ -188,6 +198,11 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
       }
       if (gathered) { gather.copy(shared_address(memory.a(at.stage))); }
       arrive();
+      if (k0 == 0) {  // the next tile is looked for while there is time
+        __syncwarp();
+        next = walk.next();
+        if (gathered) { gather.find(args.p.a, next); }
+      }
     }
     if constexpr (Product::store_reads) {
       int const columns = static_cast<int>(args.p.n) - tile.n0;
@@ -197,7 +212,7 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
         arrive();
       }
     }
-    __syncwarp();
+    tile = next;
   }
   memory.ring.wait_empty(at);
   if (thread == 0) {

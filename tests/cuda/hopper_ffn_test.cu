@@ -180,7 +180,7 @@ double difference(std::vector<float> const& a, std::vector<float> const& b)
     difference += d * d;
     size += double{b[i]} * double{b[i]};
   }
-  return std::sqrt(difference / size);
+  return difference == 0 ? 0 : std::sqrt(difference / size);
 }
 
 struct Extents {

@@ -22,16 +22,11 @@ struct FarAhead : Watched {
 struct ThreeStages : Watched {
   static constexpr int stages = 3, lead = 1;
 };
-template <int Behind>
-struct CopiersFence : Watched {
-  static constexpr bool copiers_fence = true;
-  static constexpr int copies_behind  = Behind;
+// Never in pairs, and always.
+struct Alone : Watched {
+  static constexpr index_t pairs_to = 0;
 };
-
-// For some of the layouts.
-struct PairsChosen : Watched {
-  static constexpr index_t pairs_from = 150;
-};
+using Paired = detail::InPairs<Watched>;
 
 }  // namespace moe::test
 
@@ -142,10 +137,12 @@ TEST_CASE_TEMPLATE("rows have the same bits as by uniform warps", T, BFloat16, H
         Product<T> product(exec, layout, n, k, tw, indexed);
         bool const biased   = (n + how) % 3 != 0;
         auto const expected = product.template by<detail::UniformWarps>(exec, biased);
-        REQUIRE(same_bits(product.template by<Watched>(exec, biased), expected));
+        REQUIRE(same_bits(product.template by<Alone>(exec, biased), expected));
+        REQUIRE(same_bits(product.template by<Paired>(exec, biased), expected));
         // So few blocks that each takes many tiles.
         Cuda const three = exec.sparing(exec.multiprocessors() - 3);
-        REQUIRE(same_bits(product.template by<Watched>(three, biased), expected));
+        REQUIRE(same_bits(product.template by<Alone>(three, biased), expected));
+        REQUIRE(same_bits(product.template by<Paired>(three, biased), expected));
       }
     }
   }
@@ -166,12 +163,9 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
                    Ahead,
                    FarAhead,
                    ThreeStages,
-                   CopiersFence<1>,
-                   CopiersFence<2>,
-                   detail::InPairs<Watched>,
-                   detail::InPairs<Ahead>,
-                   detail::InPairs<CopiersFence<1>>,
-                   PairsChosen)
+                   Alone,
+                   Paired,
+                   detail::InPairs<Ahead>)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

@@ -119,54 +119,6 @@ __device__ __forceinline__ void copy_boxes(Product const& args,
   }
 }
 
-// How a thread that gathers says that its part of a stage is there, stage after stage.
-template <class Tuning>
-class GatheredArrivals {
-  static constexpr int behind = Tuning::copies_behind;
-  // A stage that nobody is told of is not given back, and the first warpgroup waits for `lead` of
-  // them before any is.
-  static_assert(!Tuning::copiers_fence ||
-                (Tuning::lead + behind <= Tuning::stages && 2 + behind <= Tuning::stages));
-
- public:
-  __device__ explicit GatheredArrivals(HopperMemory<Tuning>& memory) : memory_{memory} {}
-
-  __device__ __forceinline__ void arrive(int stage)
-  {
-    if constexpr (Tuning::copiers_fence) {
-      commit_copies();
-      if (on_their_way_ == behind) {
-        wait_copies<behind>();
-        arrive_next();
-      } else {
-        ++on_their_way_;
-      }
-    } else {
-      arrive_after_copies(&memory_.ring.full[stage]);
-    }
-  }
-  __device__ __forceinline__ void end()  // no copies may be on their way when the thread ends
-  {
-    commit_copies();
-    wait_copies<0>();
-    for (; on_their_way_ > 0; --on_their_way_) {
-      arrive_next();
-    }
-  }
-
- private:
-  __device__ __forceinline__ void arrive_next()
-  {
-    fence_shared_for_tensor_cores();
-    memory_.ring.arrive_full(at_.stage);
-    at_.template step<Tuning::stages>();
-  }
-
-  HopperMemory<Tuning>& memory_;
-  RingPlace at_;  // the first stage of those on their way
-  int on_their_way_ = 0;
-};
-
 template <Major MajorB, class Product, class Tuning>
 __device__ __forceinline__ void copy_row_tiles(Product const& args,
                                                HopperMemory<Tuning>& memory,
@@ -179,10 +131,9 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
   RowTileWalk walk(
       args.p.groups, args.order, HopperTile::columns / Product::parts, Tuning::cluster);
   GatheredCopies<T> gather(thread);
-  GatheredArrivals<Tuning> arrivals(memory);
   RingPlace at;
   auto const arrive = [&] {
-    if (gathered) { arrivals.arrive(at.stage); }
+    if (gathered) { arrive_after_copies(&memory.ring.full[at.stage]); }
     at.step<Tuning::stages>();
   };
   auto tile = walk.next();
@@ -220,7 +171,10 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
     memory.ring.fill(at.stage, 0);
   }
   arrive();
-  if (gathered) { arrivals.end(); }
+  if (gathered) {  // no copies may be on their way when the thread ends
+    commit_copies();
+    wait_copies<0>();
+  }
 }
 
 }  // namespace moe::detail

@@ -57,7 +57,7 @@ class StageProducts {
     for (int step = 0; step < steps; ++step) {
       memory_.ring.wait_full(at_);
       // Copies of 16 bytes are the threads' own writes, of which the tensor cores must be told.
-      if (!Tuning::copiers_fence && gathered_) { fence_shared_for_tensor_cores(); }
+      if (gathered_) { fence_shared_for_tensor_cores(); }
       wgmma_fence();
       std::uint32_t const at =
           static_cast<std::uint32_t>(at_.stage) * (HopperTile::stage_bytes / 16);

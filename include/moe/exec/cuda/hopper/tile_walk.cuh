@@ -16,18 +16,13 @@ struct HopperTuning {
   // How many steps of 64 k's the first warpgroup of results is ahead of the second, at most
   // `stages`: one's results are then stored while the other multiplies. Stages that it holds are
   // not there to hide the copies' latency.
-  static constexpr int lead = 0;
-  // Gathered rows are threads' own writes, of which the tensor cores must be told: by each warp
-  // that multiplies, at every step, or by those that copied them, which say that a stage is full
-  // when they have started the copies of `copies_behind` more.
-  static constexpr bool copiers_fence = false;
-  static constexpr int copies_behind  = 1;
+  static constexpr int lead = 1;
   // Blocks in a cluster, 1 or 2: they take row tiles of one expert beside each other, and each
   // copies half of the tile of w for both.
   static constexpr int cluster = 1;
-  // Two from so many rows per expert on: where few are left over when they are taken by 256.
-  // Negative: never.
-  static constexpr index_t pairs_from = -1;
+  // Two where experts have so many rows on average: w then has a large part of the memory's time,
+  // and fewer rows have no use for a second block.
+  static constexpr index_t pairs_from = 129, pairs_to = 1024;
   // Waits end in a trap after a few seconds, for a test whose kernel may hang.
   static constexpr bool trap_when_stuck = false;
 };
@@ -39,10 +34,12 @@ struct InPairs : Tuning {
 template <class Tuning>
 constexpr bool choose_pairs(RowGroups<Cuda> const& groups)
 {
-  return groups.rows >= Tuning::pairs_from * groups.experts();
+  index_t const experts = groups.experts();
+  return groups.rows >= Tuning::pairs_from * experts && groups.rows <= Tuning::pairs_to * experts;
 }
 template <class Tuning>
-inline constexpr bool may_choose_pairs = Tuning::cluster == 1 && Tuning::pairs_from >= 0;
+inline constexpr bool may_choose_pairs =
+    Tuning::cluster == 1 && Tuning::pairs_from <= Tuning::pairs_to;
 
 // A warpgroup that copies operands to shared memory, and two that multiply them: 64 rows each of a
 // tile's 128.

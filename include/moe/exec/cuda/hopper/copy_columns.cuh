@@ -96,22 +96,36 @@ __device__ __forceinline__ void copy_column_boxes(CUtensorMap const& map,
   }
 }
 
-// What of dw the tile adds to, to the second-level cache, by `threads` threads.
-template <class T, class G>
-__device__ __forceinline__ void prefetch_gradients(WeightsProduct<T, G> const& args,
+// By one thread: room for the boxes [first, last) of a tile's results, where the stage or the
+// boxes' own memory is empty; with what they are added to, where that is read. `step` bytes lie
+// between a warpgroup's boxes and the other's.
+template <class T, class G, class Ring>
+__device__ __forceinline__ void copy_old_gradients(WeightsProduct<T, G> const& args,
                                                    WeightsTile const& tile,
-                                                   int thread,
-                                                   int threads)
+                                                   int first,
+                                                   int last,
+                                                   unsigned char* to,
+                                                   int step,
+                                                   Ring& ring,
+                                                   int stage)
 {
-  constexpr int line = 128 / static_cast<int>(sizeof(G)), lines = HopperTile::columns / line;
-  int const rows    = min(static_cast<int>(args.p.m) - tile.m0, HopperTile::rows);
-  int const columns = static_cast<int>(args.p.n) - tile.n0;
-  G const* const dw = args.p.c + (index_t{tile.expert} * args.p.m + tile.m0) * args.p.n + tile.n0;
-  int const column  = thread % lines * line;
-  if (column >= columns) { return; }
-  for (int row = thread / lines; row < rows; row += threads / lines) {
-    prefetch_line(dw + row * args.p.n + column);
+  if constexpr (WeightsProduct<T, G>::adds_here) {
+    if (args.reads_old()) {
+      int const warpgroups = args.p.m - tile.m0 > 64 ? 2 : 1;
+      ring.fill(stage, warpgroups * (last - first) * GradientBoxes::bytes);
+      for (int warpgroup = 0; warpgroup < warpgroups; ++warpgroup) {
+        for (int box = first; box < last; ++box) {
+          load_box<3>(
+              args.old_map,
+              {tile.n0 + box * GradientBoxes::columns<G>, tile.m0 + warpgroup * 64, tile.expert},
+              to + warpgroup * step + (box - first) * GradientBoxes::bytes,
+              &ring.full[stage]);
+        }
+      }
+      return;
+    }
   }
+  ring.fill(stage, 0);
 }
 
 template <class T, class G, class Tuning>
@@ -119,15 +133,16 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
                                                   WeightsMemory<Tuning>& memory,
                                                   int thread)
 {
+  using Boxes         = GradientBoxes;
   constexpr int depth = HopperTile::depth;
   auto const& p       = args.p;
   bool const gather_a = p.a.index != nullptr, gather_b = p.b.index != nullptr;
   bool const gathered = gather_a || gather_b;
-  if (!gathered && thread >= 32) { return; }  // one thread has all copied; its warp prefetches
-  WeightsTileWalk walk(p.groups, args.order);
+  if (!gathered && thread >= 32) { return; }  // one thread has all copied
+  WeightsTileWalk walk(p.groups, args.order, p.result == Result::overwrite);
   GatheredColumns<T, HopperTile::rows> a(p.a, thread);
   GatheredColumns<T, HopperTile::columns> b(p.b, thread);
-  RingPlace at;
+  RingPlace at, boxes_at;
   auto const arrive = [&] {
     if (gathered) { arrive_after_copies(&memory.ring.full[at.stage]); }
     at.step<Tuning::stages>();
@@ -139,9 +154,8 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
     if (gather_b) { b.start(tile.n0, p.n, tile.k0, tile.k1); }
     int const a_boxes = gather_a ? 0 : column_boxes(p.m, tile.m0, HopperTile::rows / 64);
     int const b_boxes = gather_b ? 0 : column_boxes(p.n, tile.n0, HopperTile::columns / 64);
-    int old_in        = (tile.k1 - tile.k0 + depth - 1) / depth - Tuning::old_ahead;
-    old_in            = max(old_in, 0);
-    for (Id k = tile.k0; k < tile.k1; k += depth) {
+    Id k              = tile.k0;
+    do {  // a tile without rows has a step of zeros
       memory.ring.wait_empty(at);
       if (thread == 0) {
         std::uint64_t* const full = &memory.ring.full[at.stage];
@@ -153,9 +167,35 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
       if (gather_a) { a.copy(shared_address(memory.a(at.stage))); }
       if (gather_b) { b.copy(shared_address(memory.b(at.stage))); }
       arrive();
-      if (Tuning::old_ahead > 0 && old_in-- == 0) {
-        prefetch_gradients(args, tile, thread, gathered ? HopperTile::copying : 32);
+      k += depth;
+    } while (k < tile.k1);
+
+    int const boxes = Boxes::count<G>(static_cast<int>(p.n) - tile.n0);
+    if (thread == 0) {
+      memory.boxes.wait_empty(boxes_at);
+      copy_old_gradients(args,
+                         tile,
+                         0,
+                         min(boxes, Boxes::own),
+                         memory.box[0][0],
+                         Boxes::own * Boxes::bytes,
+                         memory.boxes,
+                         0);
+      boxes_at.step<1>();
+    }
+    for (int box = Boxes::own; box < boxes; box += Boxes::per_stage) {
+      memory.ring.wait_empty(at);
+      if (thread == 0) {
+        copy_old_gradients(args,
+                           tile,
+                           box,
+                           min(boxes, box + Boxes::per_stage),
+                           memory.stage[at.stage],
+                           Boxes::per_stage * Boxes::bytes,
+                           memory.ring,
+                           at.stage);
       }
+      arrive();
     }
     __syncwarp();
   }

@@ -13,9 +13,9 @@
 namespace moe_bench {
 
 struct CublasWeights {};  // one dense product
-template <int Lead>
+template <int Lead, int OldAhead>
 struct WeightsAhead : moe::detail::WeightsTuning {
-  static constexpr int lead = Lead;
+  static constexpr int lead = Lead, old_ahead = OldAhead;
 };
 struct Overwriting {};  // by the default tuning
 
@@ -108,12 +108,16 @@ bool const added = [] {
       add<moe::detail::UniformWarps>("uniform", shape, use);
       add<moe::detail::DefaultWeightsKernel>("specialised", shape, use);
       add<Overwriting>("specialised_overwrite", shape, use);
-      add<WeightsAhead<0>>("specialised_lead_0", shape, use);
-      add<WeightsAhead<2>>("specialised_lead_2", shape, use);
-      add<WeightsAhead<4>>("specialised_lead_4", shape, use);
+      add<WeightsAhead<0, 6>>("specialised_lead_0", shape, use);
+      add<WeightsAhead<2, 6>>("specialised_lead_2", shape, use);
+      add<WeightsAhead<4, 6>>("specialised_lead_4", shape, use);
+      add<WeightsAhead<1, 0>>("specialised_no_prefetch", shape, use);
+      add<WeightsAhead<1, 12>>("specialised_prefetch_12", shape, use);
       add<moe::detail::UniformWarps, float>("uniform_to_float", shape, use);
       add<moe::detail::DefaultWeightsKernel, float>("specialised_to_float", shape, use);
       add<Overwriting, float>("specialised_overwrite_to_float", shape, use);
+      add<WeightsAhead<1, 0>, float>("specialised_to_float_no_prefetch", shape, use);
+      add<WeightsAhead<2, 6>, float>("specialised_to_float_lead_2", shape, use);
     }
   }
   return true;

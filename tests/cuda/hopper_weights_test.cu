@@ -19,16 +19,16 @@ struct Watched : detail::WeightsTuning {
   static constexpr bool trap_when_stuck = true;
 };
 struct Together : Watched {
-  static constexpr int lead = 0;
+  static constexpr int lead = 0, old_ahead = 0;
 };
 struct FarAhead : Watched {
-  static constexpr int lead = 4;
+  static constexpr int lead = 4, old_ahead = 50;
 };
 struct ThreeStages : Watched {
   static constexpr int stages = 3, lead = 3;
 };
 struct TwoStages : Watched {
-  static constexpr int stages = 2, lead = 2;
+  static constexpr int stages = 2, lead = 2, old_ahead = 1;
 };
 
 }  // namespace moe::test

@@ -3,6 +3,7 @@
 // columns of a tile of them, by ragged tensor maps or, through an index, by copies of 16 bytes.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
+#include <moe/exec/cuda/hopper/copy_gradients.cuh>
 #include <moe/exec/cuda/hopper/instructions.cuh>
 #include <moe/exec/cuda/hopper/weights_product.cuh>
 #include <moe/exec/cuda/mma.cuh>
@@ -96,44 +97,11 @@ __device__ __forceinline__ void copy_column_boxes(CUtensorMap const& map,
   }
 }
 
-// By one thread: room for the boxes [first, last) of a tile's results, where the stage or the
-// boxes' own memory is empty; with what they are added to, where that is read. `step` bytes lie
-// between a warpgroup's boxes and the other's.
-template <class T, class G, class Ring>
-__device__ __forceinline__ void copy_old_gradients(WeightsProduct<T, G> const& args,
-                                                   WeightsTile const& tile,
-                                                   int first,
-                                                   int last,
-                                                   unsigned char* to,
-                                                   int step,
-                                                   Ring& ring,
-                                                   int stage)
-{
-  if constexpr (WeightsProduct<T, G>::adds_here) {
-    if (args.reads_old()) {
-      int const warpgroups = args.p.m - tile.m0 > 64 ? 2 : 1;
-      ring.fill(stage, warpgroups * (last - first) * GradientBoxes::bytes);
-      for (int warpgroup = 0; warpgroup < warpgroups; ++warpgroup) {
-        for (int box = first; box < last; ++box) {
-          load_box<3>(
-              args.old_map,
-              {tile.n0 + box * GradientBoxes::columns<G>, tile.m0 + warpgroup * 64, tile.expert},
-              to + warpgroup * step + (box - first) * GradientBoxes::bytes,
-              &ring.full[stage]);
-        }
-      }
-      return;
-    }
-  }
-  ring.fill(stage, 0);
-}
-
 template <class T, class G, class Tuning>
 __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& args,
                                                   WeightsMemory<Tuning>& memory,
                                                   int thread)
 {
-  using Boxes         = GradientBoxes;
   constexpr int depth = HopperTile::depth;
   auto const& p       = args.p;
   bool const gather_a = p.a.index != nullptr, gather_b = p.b.index != nullptr;
@@ -142,7 +110,8 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
   WeightsTileWalk walk(p.groups, args.order, p.result == Result::overwrite);
   GatheredColumns<T, HopperTile::rows> a(p.a, thread);
   GatheredColumns<T, HopperTile::columns> b(p.b, thread);
-  RingPlace at, boxes_at;
+  OldGradients<T, G, Tuning> old(args, memory);  // of thread 0
+  RingPlace at;
   auto const arrive = [&] {
     if (gathered) { arrive_after_copies(&memory.ring.full[at.stage]); }
     at.step<Tuning::stages>();
@@ -154,12 +123,15 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
     if (gather_b) { b.start(tile.n0, p.n, tile.k0, tile.k1); }
     int const a_boxes = gather_a ? 0 : column_boxes(p.m, tile.m0, HopperTile::rows / 64);
     int const b_boxes = gather_b ? 0 : column_boxes(p.n, tile.n0, HopperTile::columns / 64);
-    Id k              = tile.k0;
-    do {  // a tile without rows has a step of zeros
+    // A tile without rows has a step of zeros.
+    int const steps = max((tile.k1 - tile.k0 + depth - 1) / depth, 1);
+    int const ask   = old.ask_after(steps);
+    for (int step = 0; step < steps; ++step) {
       memory.ring.wait_empty(at);
       if (thread == 0) {
+        Id const k                = tile.k0 + step * depth;
         std::uint64_t* const full = &memory.ring.full[at.stage];
-        if (k == tile.k0) { memory.tile[at.stage] = tile; }
+        if (step == 0) { memory.tile[at.stage] = tile; }
         memory.ring.fill(at.stage, (a_boxes + b_boxes) * (depth * 128));
         copy_column_boxes(args.a_map, a_boxes, tile.m0, k, tile.k1, memory.a(at.stage), full);
         copy_column_boxes(args.b_map, b_boxes, tile.n0, k, tile.k1, memory.b(at.stage), full);
@@ -167,34 +139,12 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
       if (gather_a) { a.copy(shared_address(memory.a(at.stage))); }
       if (gather_b) { b.copy(shared_address(memory.b(at.stage))); }
       arrive();
-      k += depth;
-    } while (k < tile.k1);
-
-    int const boxes = Boxes::count<G>(static_cast<int>(p.n) - tile.n0);
-    if (thread == 0) {
-      memory.boxes.wait_empty(boxes_at);
-      copy_old_gradients(args,
-                         tile,
-                         0,
-                         min(boxes, Boxes::own),
-                         memory.box[0][0],
-                         Boxes::own * Boxes::bytes,
-                         memory.boxes,
-                         0);
-      boxes_at.step<1>();
+      if (thread == 0 && step == ask) { old.to_own_boxes(tile); }
     }
-    for (int box = Boxes::own; box < boxes; box += Boxes::per_stage) {
+    int const boxes = GradientBoxes::count<G>(static_cast<int>(p.n) - tile.n0);
+    for (int stages = GradientBoxes::stages(boxes), i = 0; i < stages; ++i) {
       memory.ring.wait_empty(at);
-      if (thread == 0) {
-        copy_old_gradients(args,
-                           tile,
-                           box,
-                           min(boxes, box + Boxes::per_stage),
-                           memory.stage[at.stage],
-                           Boxes::per_stage * Boxes::bytes,
-                           memory.ring,
-                           at.stage);
-      }
+      if (thread == 0) { old.to_stage(tile, i, at.stage); }
       arrive();
     }
     __syncwarp();

@@ -59,7 +59,7 @@ MOE_HIDDEN bool hopper_grouped_weights(Cuda const& exec,
   WeightsProduct<T, G> args{{}, {}, {}, {}, p, order};
   if (p.a.index == nullptr) { args.a_map = ragged_rows_map(p.a.base, p.m, p.m, HopperTile::depth); }
   if (p.b.index == nullptr) { args.b_map = ragged_rows_map(p.b.base, p.n, p.n, HopperTile::depth); }
-  if (args.adds_here) { args.old_map = matrices_map(p.c, p.groups.last, p.m, p.n, 64); }
+  args.old_map        = matrices_map(p.c, p.groups.last, p.m, p.n, 64);
   args.dw_map         = matrices_map(p.c, p.groups.last, p.m, p.n, 16);
   index_t const tiles = index_t{order.tiles()} * p.groups.experts();
   constexpr int bytes = weights_shared_bytes<Tuning>;

@@ -90,7 +90,7 @@ __device__ __forceinline__ void store_gradient_box(WeightsProduct<T, G> const& a
                                                    unsigned char const* from)
 {
   using namespace cuda::ptx;
-  if (!WeightsProduct<T, G>::adds_here && args.p.result == Result::add) {
+  if (!args.adds_here && args.adds()) {
     // This block alone adds to it, and once: the same sum as by a thread.
     cp_reduce_async_bulk_tensor(space_global, space_shared, op_add, &args.dw_map, at, from);
   } else {
@@ -112,8 +112,8 @@ __device__ __forceinline__ void store_gradients(WeightsProduct<T, G> const& args
   constexpr int each = Boxes::columns<G>, most = Boxes::most<G>;
   int const columns = static_cast<int>(args.p.n) - tile.n0;
   int const rows    = static_cast<int>(threadIdx.x) % 128 / 32 * 16;  // this warp's first
-  bool const add    = args.reads_old();
-  if (!WeightsProduct<T, G>::adds_here && args.p.result == Result::overwrite) {
+  bool const add    = args.adds();
+  if (!args.adds_here && !args.adds()) {
 #pragma unroll
     for (float& x : acc) {
       x = 0.f + x;  // as the other kernels: no -0

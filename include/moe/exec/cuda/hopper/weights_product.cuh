@@ -12,6 +12,10 @@ namespace moe::detail {
 // that here one warpgroup is ahead: the other multiplies while it does.
 struct WeightsTuning : HopperTuning {
   static constexpr int lead = 1;
+  // How many steps before its last one a tile's old gradients are asked for, so that not all blocks
+  // read theirs at once, with nothing to multiply meanwhile. Those that have no place yet, or need
+  // none, go to the second-level cache; 0: they do not.
+  static constexpr int old_ahead = 6;
 };
 
 // dw(e) (M, N) = or += sum over rows r of e of a(r) (M) b(r) (N): the same product as the other
@@ -23,12 +27,12 @@ struct WeightsProduct {
   static constexpr bool adds_here = sizeof(G) == 2;
 
   CUtensorMap a_map, b_map;  // of those without an index; ragged, boxes of 64 rows
-  CUtensorMap old_map;       // dw (L, M, N), boxes of a warpgroup's 64 rows; where adds_here
+  CUtensorMap old_map;       // dw (L, M, N), boxes of a warpgroup's 64 rows
   CUtensorMap dw_map;        // the same, boxes of a warp's 16 rows
   GroupedProduct<T, T, G> p;
   TileOrder order;  // of one expert's tiles
 
-  __device__ bool reads_old() const { return adds_here && p.result == Result::add; }
+  __device__ bool adds() const { return p.result == Result::add; }
 };
 
 // A tile of dw(expert) and the rows [k0, k1) that it is a sum over.

@@ -106,7 +106,7 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
   auto const& p       = args.p;
   bool const gather_a = p.a.index != nullptr, gather_b = p.b.index != nullptr;
   bool const gathered = gather_a || gather_b;
-  if (!gathered && thread >= 32) { return; }  // one thread has all copied
+  if (!gathered && thread > 0) { return; }  // one thread has all copied
   WeightsTileWalk walk(p.groups, args.order, p.result == Result::overwrite);
   GatheredColumns<T, HopperTile::rows> a(p.a, thread);
   GatheredColumns<T, HopperTile::columns> b(p.b, thread);

@@ -131,7 +131,7 @@ __device__ __forceinline__ void store_gradients(WeightsProduct<T, G> const& args
           place.put(shared_address(boxes + (i - first) * Boxes::bytes), i * (each / 8), acc, add);
         }
       }
-      fence_shared_for_tensor_cores();  // and for bulk copies
+      fence_shared_for_tensor_cores();  // the same for bulk copies
       __syncwarp();
       if (threadIdx.x % 32 == 0) {
 #pragma unroll

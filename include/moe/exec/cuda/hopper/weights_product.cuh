@@ -87,6 +87,7 @@ struct WeightsMemory {
 };
 template <class Tuning>
 inline constexpr int weights_shared_bytes = static_cast<int>(sizeof(WeightsMemory<Tuning>));
+static_assert(weights_shared_bytes<WeightsTuning> <= 227 * 1024);
 
 // The tiles of this block. Every thread that asks is given the same.
 class WeightsTileWalk {

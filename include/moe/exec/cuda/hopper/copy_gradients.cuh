@@ -6,6 +6,16 @@
 
 namespace moe::detail {
 
+// A box to the second-level cache (cuda::ptx lacks it).
+__device__ __forceinline__ void prefetch_box(CUtensorMap const& map, std::int32_t const (&at)[3])
+{
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(&map),
+               "r"(at[0]),
+               "r"(at[1]),
+               "r"(at[2])
+               : "memory");
+}
+
 // By one thread, tile after tile: boxes for the tile's results become full, with the gradients
 // before where they are added to there, and else as they are.
 template <class T, class G, class Tuning>

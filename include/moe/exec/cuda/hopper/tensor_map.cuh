@@ -134,15 +134,6 @@ __device__ __forceinline__ void load_box(CUtensorMap const& map,
   cuda::ptx::cp_async_bulk_tensor(
       cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at, barrier);
 }
-// A box to the second-level cache.
-__device__ __forceinline__ void prefetch_box(CUtensorMap const& map, std::int32_t const (&at)[3])
-{
-  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(&map),
-               "r"(at[0]),
-               "r"(at[1]),
-               "r"(at[2])
-               : "memory");
-}
 // Of ragged_rows_map: rows from `row` on, and zeros for those past `end`.
 __device__ __forceinline__ void load_ragged_box(
     CUtensorMap const& map, int column, int row, int end, void* to, std::uint64_t* barrier)

@@ -57,11 +57,6 @@ __device__ __forceinline__ void arrive_at_block(std::uint64_t* barrier,
       "r"(arrivals)
       : "memory");
 }
-// Brings the 128 bytes around an address to the second-level cache.
-__device__ __forceinline__ void prefetch_line(void const* at)
-{
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
-}
 
 // Two neighbouring results, rounded to nearest even; the first in the lower half.
 template <class T>

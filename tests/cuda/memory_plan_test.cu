@@ -117,6 +117,10 @@ TEST_CASE("a plan is what a layer asks a Cuda for")
       check_plan<BFloat16, float>(
           layer, {.hidden = 64, .experts = 6, .expert = {.ffn = 32}}, tokens, products);
     }
+    for (index_t const tokens : {3, 5000}) {
+      check_plan<BFloat16, BFloat16>(
+          layer, {.hidden = 1000, .experts = 40, .expert = {.ffn = 8}}, tokens, products);
+    }
     // Where rows are short the scratch of the plan, and so CUB's, is the most.
     check_plan<BFloat16, float>(
         layer, {.hidden = 1, .experts = 300, .expert = {.ffn = 1}}, 20000, products);

@@ -16,7 +16,7 @@ struct SplitTuning {
   index_t results;  // most floats that all slices' results are, where there are several
 };
 // Slices make blocks enough for the GPU out of few results, and keep short the sums that tensor
-// cores take, which they round towards zero. A second slice is the price of reading its results.
+// cores take, which they round towards zero. Each costs its results' way to memory and back.
 inline constexpr SplitTuning split_tuning{.slice = 1024, .slices = 32, .results = index_t{1} << 23};
 
 // Of a result (outer, other), where the split operand has the extents outer and k.

@@ -311,3 +311,21 @@ TEST_CASE_TEMPLATE(
     }
   }
 }
+
+TEST_CASE("few rows, by the tuning that is shipped" * doctest::test_suite("small"))
+{
+  Cuda const exec;
+  Cuda const one = one_block(exec);
+  for (bool const indexed : {false, true}) {
+    CAPTURE(indexed);
+    Up<BFloat16, SwiGlu> up(exec, few_rows(), 200, 328, indexed);
+    auto const expected = up.by<detail::UniformWarps>(exec, true);
+    CHECK(same_results(up.by<detail::HopperTuning>(one, true), expected));
+    CHECK(same_bits(up.by<detail::HopperTuning>(one, true, Pass::infer).second, expected.second));
+    Down<BFloat16, SwiGlu> down(exec, few_rows(), 200, 328, indexed);
+    auto const gradients = down.by<detail::UniformWarps>(exec, true);
+    auto const got       = down.by<detail::HopperTuning>(one, true);
+    CHECK(same_gradients(got, gradients));
+    CHECK(difference(got.d_weight, gradients.d_weight) < 1e-5);
+  }
+}

@@ -63,6 +63,22 @@ class Up {
                                   a_.view());
     return {get(exec, pre_.const_view()), get(exec, a_.const_view())};
   }
+  // Activations of an infer pass that is given no place for pre-activations.
+  template <class KernelT>
+  std::vector<T> inferred(Cuda const& exec)
+  {
+    fill_with_nan(exec, a_);
+    detail::up_activated<KernelT>(exec,
+                                  placed_.groups,
+                                  x_rows_,
+                                  w_view_,
+                                  bias_.const_view(),
+                                  ActivationT{},
+                                  Pass::infer,
+                                  View<T, 2, Cuda>{},
+                                  a_.view());
+    return get(exec, a_.const_view());
+  }
   // Whether the kernel that has both in one takes it; its results are left behind.
   bool taken(Cuda const& exec)
   {
@@ -231,6 +247,8 @@ TEST_CASE("the kernels that activate run where their code is, and save only what
       REQUIRE(z.bits == 0xffff);
     }
   }
+  CHECK(same_bits(up.inferred<Watched>(exec), up.by<detail::UniformWarps>(exec, true).second));
+  CHECK(same_bits(up.inferred<detail::UniformWarps>(exec), up.inferred<Watched>(exec)));
   Down<BFloat16, SwiGlu> down(exec, layouts()[0], 136, 264, true);
   CHECK(down.taken(exec) == exec.hopper());
   exec.synchronize();
@@ -243,7 +261,9 @@ TEST_CASE("the kernels that activate run where their code is, and save only what
     CHECK_FALSE(odd.taken(exec));
     Down<BFloat16, SwiGlu> odd_down(exec, layouts()[2], F, D, false);
     CHECK_FALSE(odd_down.taken(exec));
-    CHECK(same_results(odd.by<Watched>(exec, true), odd.by<detail::UniformWarps>(exec, true)));
+    auto const expected = odd.by<detail::UniformWarps>(exec, true);
+    CHECK(same_results(odd.by<Watched>(exec, true), expected));
+    CHECK(same_bits(odd.inferred<Watched>(exec), expected.second));
   }
 }
 

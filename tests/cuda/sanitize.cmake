@@ -1,5 +1,5 @@
-# PROGRAM, or a SUITE of its cases, under a TOOL of compute-sanitizer. Without a GPU there is nothing to
-# look at.
+# PROGRAM, or a SUITE of its cases, under a TOOL of compute-sanitizer. Without a GPU there is nothing
+# to look at.
 set(cases "")
 if(SUITE)
   set(cases "--test-suite=${SUITE}")

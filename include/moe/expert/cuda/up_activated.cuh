@@ -49,7 +49,7 @@ __device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& 
                                            int row,
                                            float const (&acc)[128])
 {
-  constexpr int parts = ActivationT::arity;
+  constexpr int parts = ActivationT::arity, together = parts == 1 ? 1 : 2;
   int const columns   = static_cast<int>(args.p.n) - tile.n0;
   int const mine      = static_cast<int>(threadIdx.x) % 4 * 2;
   T const* const bias = args.p.bias == nullptr
@@ -70,13 +70,13 @@ __device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& 
           boxes.store(args.pre_map[part], tile.n0 + box * 64, row, tile.m1, z[part]);
         }
       }
-      // Two blocks at a time: a branch that the compiler does not know keeps it from working on all
+      // Few blocks at a time: a branch that the compiler does not know keeps it from working on all
       // activations at once, for which there are not enough registers.
 #pragma unroll
-      for (int j = 0; j < 8; j += 2) {
+      for (int j = 0; j < 8; j += together) {
         if (box * 64 + j * 8 < columns) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
+          for (int i = 0; i < 2 * together; ++i) {
             a[j + i / 2][i % 2] =
                 pack_two<T>(args.activation(unpack_column<T>(z, j + i / 2, i % 2, 0)),
                             args.activation(unpack_column<T>(z, j + i / 2, i % 2, 1)));

@@ -72,6 +72,18 @@ inline std::vector<Layout> layouts()
           {"large and small", {700, 3, 0, 0, 64, 513, 192}}};
 }
 
+// For compute-sanitizer (the suite `small`): few rows, whose tiles are full, not full and of one
+// warpgroup alone, with unused slots between them.
+inline Layout few_rows()
+{
+  return {"a few", {1, 0, 65, 130}, 3};
+}
+// One block, so that it takes tile after tile.
+inline Cuda one_block(Cuda const& exec)
+{
+  return exec.sparing(exec.multiprocessors() - 1);
+}
+
 // A layout's groups, and which row of `base_rows` each of its rows is: -1 is a row of zeros; in an
 // unused slot the number of a row that is not there.
 class PlacedRows {

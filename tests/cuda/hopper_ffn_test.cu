@@ -68,6 +68,22 @@ class Up {
                                   a_.view());
     return {get(exec, pre_.const_view()), get(exec, a_.const_view())};
   }
+  // Activations of an infer pass that is given no place for pre-activations.
+  template <class KernelT>
+  std::vector<T> inferred(Cuda const& exec)
+  {
+    fill_with_nan(exec, a_);
+    detail::up_activated<KernelT>(exec,
+                                  placed_.groups,
+                                  x_rows_,
+                                  w_view_,
+                                  bias_.const_view(),
+                                  ActivationT{},
+                                  Pass::infer,
+                                  View<T, 2, Cuda>{},
+                                  a_.view());
+    return get(exec, a_.const_view());
+  }
   // Whether the kernel that has both in one takes it; its results are left behind.
   bool taken(Cuda const& exec)
   {
@@ -236,6 +252,8 @@ TEST_CASE("the kernels that activate run where their code is, and save only what
       REQUIRE(z.bits == 0xffff);
     }
   }
+  CHECK(same_bits(up.inferred<Watched>(exec), up.by<detail::UniformWarps>(exec, true).second));
+  CHECK(same_bits(up.inferred<detail::UniformWarps>(exec), up.inferred<Watched>(exec)));
   Down<BFloat16, SwiGlu> down(exec, layouts()[0], 136, 264, true);
   CHECK(down.taken(exec) == exec.hopper());
   exec.synchronize();
@@ -248,7 +266,9 @@ TEST_CASE("the kernels that activate run where their code is, and save only what
     CHECK_FALSE(odd.taken(exec));
     Down<BFloat16, SwiGlu> odd_down(exec, layouts()[2], F, D, false);
     CHECK_FALSE(odd_down.taken(exec));
-    CHECK(same_results(odd.by<Watched>(exec, true), odd.by<detail::UniformWarps>(exec, true)));
+    auto const expected = odd.by<detail::UniformWarps>(exec, true);
+    CHECK(same_results(odd.by<Watched>(exec, true), expected));
+    CHECK(same_bits(odd.inferred<Watched>(exec), expected.second));
   }
 }
 
@@ -318,5 +338,23 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
       REQUIRE(same_gradients(again, gradients));
       REQUIRE(same_bits(again.d_weight, gradients.d_weight));
     }
+  }
+}
+
+TEST_CASE("few rows, by the tuning that is shipped" * doctest::test_suite("small"))
+{
+  Cuda const exec;
+  Cuda const one = one_block(exec);
+  for (bool const indexed : {false, true}) {
+    CAPTURE(indexed);
+    Up<BFloat16, SwiGlu> up(exec, few_rows(), 200, 328, indexed);
+    auto const expected = up.by<detail::UniformWarps>(exec, true);
+    CHECK(same_results(up.by<detail::HopperTuning>(one, true), expected));
+    CHECK(same_bits(up.by<detail::HopperTuning>(one, true, Pass::infer).second, expected.second));
+    Down<BFloat16, SwiGlu> down(exec, few_rows(), 200, 328, indexed);
+    auto const gradients = down.by<detail::UniformWarps>(exec, true);
+    auto const got       = down.by<detail::HopperTuning>(one, true);
+    CHECK(same_gradients(got, gradients));
+    CHECK(difference(got.d_weight, gradients.d_weight) < 1e-5);
   }
 }

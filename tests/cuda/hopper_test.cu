@@ -194,3 +194,18 @@ TEST_CASE("extents that rows of 16 bytes do not have are another kernel's")
     CHECK(same_bits(product.by<Watched>(exec, true), expected));
   }
 }
+
+// More steps than the ring has stages: it turns within a tile, and from tile to tile.
+TEST_CASE("few rows, by the tuning that is shipped" * doctest::test_suite("small"))
+{
+  Cuda const exec;
+  for (Transpose const tw : {Transpose::yes, Transpose::no}) {
+    for (bool const indexed : {false, true}) {
+      CAPTURE(static_cast<int>(tw));
+      CAPTURE(indexed);
+      Product<BFloat16> product(exec, few_rows(), 264, 456, tw, indexed);
+      auto const expected = product.by<detail::UniformWarps>(exec, true);
+      CHECK(same_bits(product.by<detail::DefaultRowsKernel>(one_block(exec), true), expected));
+    }
+  }
+}

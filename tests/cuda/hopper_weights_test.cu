@@ -422,3 +422,21 @@ TEST_CASE("extents that rows of 16 bytes do not have are another kernel's gradie
     CHECK(same_numbers(exec, product.by<Watched>(exec), product.by<detail::UniformWarps>(exec)));
   }
 }
+
+TEST_CASE_TEMPLATE("gradients over few rows, by the tuning that is shipped" *
+                       doctest::test_suite("small"),
+                   G,
+                   BFloat16,
+                   float)
+{
+  Cuda const exec;
+  for (Gathered const gathered : ways) {
+    CAPTURE(static_cast<int>(gathered));
+    // Rows of 64 at a time: more of them than the ring has stages.
+    Layout const layout{"a few", {1, 0, 330, 64, 65}, 3};
+    Gradients<BFloat16, G> const product(exec, layout, 136, 264, gathered);
+    auto const expected = product.template by<detail::UniformWarps>(exec);
+    auto const got      = product.template by<detail::DefaultWeightsKernel>(one_block(exec));
+    CHECK(same_numbers(exec, got, expected));
+  }
+}

@@ -50,10 +50,14 @@ void check_plan(LayerT const& layer,
                 Is is = Is::exact)
 {
   CAPTURE(tokens);
-  MemoryPlanOptions options{
-      .space = {.like = MeteredSpace::cuda, .products = products, .sort_bytes = &cub_sort_bytes}};
+  Cuda const others;  // the caller's memory, which does not count
+  MemoryPlanOptions options{.space = {.like       = MeteredSpace::cuda,
+                                      .products   = products,
+                                      .sort_bytes = &cub_sort_bytes,
+                                      .hopper     = runs_hopper_kernels(others)}};
   auto const plan          = plan_memory<T, G>(layer, sizes, tokens, options);
   options.space.sort_bytes = nullptr;
+  options.space.hopper     = false;
   auto const bound         = plan_memory<T, G>(layer, sizes, tokens, options);
   auto const check         = [&](std::size_t planned, std::size_t at_most, std::size_t was) {
     CHECK((is == Is::exact ? planned == was : planned >= was));
@@ -67,7 +71,6 @@ void check_plan(LayerT const& layer,
   auto grads = layer.template make_params<G>(exec, sizes);
   check(plan.params + plan.grads, bound.params + bound.grads, counting.bytes());
   initialize(exec, params.view(), 3);
-  Cuda const others;  // the caller's memory, which does not count
   auto const x = put<T>(others, normal_numbers(tokens * sizes.hidden, 1), tokens, sizes.hidden);
   Tensor<T, 2, Cuda> y(others, tokens, sizes.hidden), dx(others, tokens, sizes.hidden);
   LayerInput<T, Cuda> in{.x = x.const_view()};

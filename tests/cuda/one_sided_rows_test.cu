@@ -265,3 +265,43 @@ TEST_CASE("a rank that leaves by an exception while the others wait for its rows
     }
   }
 }
+
+namespace {
+
+void go_and_come_home(int ranks, std::vector<Size> const& some, WindowOptions const& window)
+{
+  for (auto const& size : some) {
+    CAPTURE(size.tokens);
+    CAPTURE(ranks);
+    ThreadWorld(ranks, {.deadline = std::chrono::minutes(4)})
+        .run([&](ThreadCommunicator const& comm) {
+          Rows rows(comm, size.tokens, size.width, window);
+          for (index_t round = 0; round < 4; ++round) {
+            Leg const leg = round % 2 == 0 ? Leg::forward : Leg::backward;
+            rows.go(leg, round);
+            rows.compare_arrived(leg, round);
+            rows.come_home(leg, round);
+          }
+          CHECK(rows.wrong() == 0);
+          CHECK_NOTHROW(rows.check());
+        });
+  }
+}
+
+}  // namespace
+
+// For compute-sanitizer, which may run one kernel at a time. A rank that is alone waits for its own
+// stores, which are in the launch that waits.
+TEST_CASE("a rank alone: stores, signals and waits in one launch" * doctest::test_suite("alone"))
+{
+  go_and_come_home(1, {{40, 64}, {5000, 64}, {30, 33}}, {.deadline = std::chrono::minutes(4)});
+}
+
+TEST_CASE("ranks that take turns: waits in launches of their own" * doctest::test_suite("turns"))
+{
+  for (int const P : {2, 3}) {
+    go_and_come_home(P,
+                     {{40, 64}, {30, 33}},
+                     {.deadline = std::chrono::minutes(4), .one_kernel_at_a_time = true});
+  }
+}

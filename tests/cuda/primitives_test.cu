@@ -152,6 +152,20 @@ std::vector<double> weights_product(ExecT const& exec, Shape const& s)
 
 }  // namespace
 
+// Its architecture is chosen when a program is compiled; the same GPU runs both.
+TEST_CASE("products are those of the architecture that this program was built for")
+{
+  Cuda const cuda;
+  auto const kernel = &detail::hopper_rows_kernel<detail::RowsProduct<BFloat16>,
+                                                  detail::Major::k,
+                                                  detail::HopperTuning>;
+#if defined(MOE_TEST_PORTABLE)
+  CHECK_FALSE(detail::has_hopper_code(kernel));
+#else
+  CHECK(detail::has_hopper_code(kernel) == cuda.hopper());
+#endif
+}
+
 TEST_CASE_TEMPLATE("grouped_gemm_rows equals Host's", T, float, Half, BFloat16)
 {
   Host const host = own_host();

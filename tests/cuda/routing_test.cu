@@ -184,7 +184,8 @@ TEST_CASE("routers that choose by logits: the same experts, ties and what is no 
 }
 
 TEST_CASE(
-    "the quicker way for routers that choose by logits gives what any router gets, bit for bit")
+    "the quicker way for routers that choose by logits gives what any router gets, bit for bit" *
+    doctest::test_suite("small"))
 {
   Cuda const cuda;
   auto const check = [&](auto const& router, index_t E) {
@@ -354,7 +355,7 @@ TEST_CASE("expert choice")
   }
 }
 
-TEST_CASE("bad input is counted as on Host")
+TEST_CASE("bad input is counted as on Host" * doctest::test_suite("small"))
 {
   constexpr index_t E = 37;
   Host const host;

@@ -1,5 +1,5 @@
 // Windows of ranks that are threads, and small collectives over one, one kernel at a time: what
-// compute-sanitizer can run.
+// compute-sanitizer can run; and kernels that store, signal and wait, of a rank that is alone.
 #include <moe/comm/cuda/thread_call.cuh>
 #include <moe/comm/cuda/thread_window.cuh>
 #include <moe/comm/thread_world.hpp>
@@ -16,7 +16,7 @@
 using namespace moe;
 using namespace moe::test;
 
-TEST_CASE("ranks that take turns on the GPU")
+TEST_CASE("ranks that take turns on the GPU" * doctest::test_suite("turns"))
 {
   for (int const P : {1, 2, 3, 5}) {
     CAPTURE(P);
@@ -36,7 +36,7 @@ TEST_CASE("ranks that take turns on the GPU")
   }
 }
 
-TEST_CASE("small collectives of ranks that take turns")
+TEST_CASE("small collectives of ranks that take turns" * doctest::test_suite("turns"))
 {
   for (int const P : {1, 2, 3}) {
     CAPTURE(P);
@@ -71,5 +71,70 @@ TEST_CASE("small collectives of ranks that take turns")
         CHECK(wrong == 0);
       }
     });
+  }
+}
+
+namespace {
+
+// Word i of the rank's own memory, by row i.
+struct StoreWord {
+  WindowView view;
+  std::uint64_t round;
+  template <Team G>
+  __device__ void operator()(G team, index_t i) const
+  {
+    auto* const words = reinterpret_cast<std::uint64_t*>(view.of(view.rank));
+    if (team.lane() == 0) { words[i] = 3 * static_cast<std::uint64_t>(i) + round; }
+  }
+};
+// The sum of every `rows`-th word.
+struct SumWords {
+  WindowView view;
+  index_t words, rows;
+  std::uint64_t* sum;  // (rows)
+  template <Team G>
+  __device__ void operator()(G team, index_t row) const
+  {
+    if (team.lane() != 0) { return; }
+    auto const* const word = reinterpret_cast<std::uint64_t const*>(view.of(view.rank));
+    sum[row]               = 0;
+    for (index_t i = row; i < words; i += rows) {
+      sum[row] += word[i];
+    }
+  }
+};
+
+}  // namespace
+
+// A rank that is alone waits for nothing but its own stores.
+TEST_CASE("stores, signal and wait in one launch, and what the last block does after them" *
+          doctest::test_suite("alone"))
+{
+  Cuda const exec;
+  constexpr index_t rows_then = detail::window_rows_tuning.rows_then;
+  for (index_t const words : {1, 8, 9, 2000}) {
+    CAPTURE(words);
+    auto const window = SelfCommunicator{}.window(
+        exec, static_cast<std::size_t>(words) * 8, {.deadline = std::chrono::minutes(4)});
+    Tensor<std::uint64_t, 1, Cuda> sums(exec, rows_then);
+    for (std::uint64_t round = 1; round <= 3; ++round) {
+      StoreWord const store{window.view(), round};
+      SumWords const sum{window.view(), words, rows_then, sums.view().data_handle()};
+      if (round == 3) {
+        detail::for_each_row_and_wait(exec, words, store, window, 0);
+        exec.for_each_row(rows_then, sum);
+      } else {
+        detail::for_each_row_and_wait(exec, words, store, window, 0, rows_then, sum);
+      }
+      std::vector<std::uint64_t> got(rows_then);
+      exec.copy_to_host(got.data(), sums.const_view().data_handle(), got.size() * 8);
+      std::uint64_t all = 0;
+      for (std::uint64_t const s : got) {
+        all += s;
+      }
+      auto const n = static_cast<std::uint64_t>(words);
+      CHECK(all == 3 * n * (n - 1) / 2 + n * round);
+    }
+    CHECK_NOTHROW(window.check());
   }
 }

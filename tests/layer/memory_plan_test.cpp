@@ -238,6 +238,40 @@ TEST_CASE("saved for backward, buffer by buffer: nothing but what design lists")
   CHECK(moe::to_text(plan).find("pre-activations") != std::string::npos);
 }
 
+// On sm_90a, one kernel makes activations of x; not of rows that are no multiples of 16 bytes, not
+// of float, and not where cuBLAS multiplies one expert at a time.
+TEST_CASE("pre-activations of an evaluation are there where the space's products need them")
+{
+  index_t const T = 100, A = 2 * T;
+  auto const evaluate = [&]<class Element>(
+                            Element, auto const& layer, index_t D, index_t F, bool hopper) {
+    moe::MemoryPlanOptions const on_cuda{.space = {.like     = moe::MeteredSpace::cuda,
+                                                   .products = Products::automatic,
+                                                   .hopper   = hopper}};
+    return moe::plan_memory<Element>(
+               layer, {.hidden = D, .experts = 6, .expert = {.ffn = F}}, T, on_cuda)
+        .evaluate;
+  };
+  moe::Layer const serial{moe::SoftmaxTopK<2, moe::renormalized>{},
+                          moe::Dropless{},
+                          moe::SerialDispatcher{},
+                          moe::Ffn<moe::SwiGlu>{},
+                          moe::SwitchLoss{.coeff = 1e-2}};
+  struct Extents {
+    index_t D, F;
+  };
+  for (auto const& [D, F] : {Extents{64, 96}, Extents{64, 97}, Extents{60, 96}}) {
+    CAPTURE(D);
+    CAPTURE(F);
+    bool const fits        = D % 8 == 0 && F % 8 == 0;
+    std::size_t const made = evaluate(BFloat16{}, routed, D, F, false);
+    std::size_t const kept = evaluate(BFloat16{}, routed, D, F, true);
+    CHECK(made - kept == (fits ? static_cast<std::size_t>(A * 2 * F) * 2 : 0));
+    CHECK(evaluate(float{}, routed, D, F, true) == evaluate(float{}, routed, D, F, false));
+    CHECK(evaluate(BFloat16{}, serial, D, F, true) == evaluate(BFloat16{}, serial, D, F, false));
+  }
+}
+
 TEST_CASE("a plan costs no memory: shapes that fit nowhere")
 {
   moe::Layer const layer{moe::SoftmaxTopK<8, moe::renormalized>{},

@@ -103,7 +103,8 @@ TEST_CASE("the plan is the naive one for every K, spread, capacity and layout")
   }
 }
 
-TEST_CASE("the plan is the naive one for as many experts as Cuda counts at once, and more")
+TEST_CASE("the plan is the naive one for as many experts as Cuda counts at once, and more" *
+          doctest::test_suite("small"))
 {
   std::mt19937 rng(6);
   for (int const E : {1023, 1024, 1025, 2000}) {

@@ -51,6 +51,8 @@ class Cuda {
   // Compute capability 9.0, for which a program may have kernels of its own (sm_90a).
   [[nodiscard]] bool hopper() const { return state_->hopper; }
   [[nodiscard]] Products products() const { return own_ ? Products::own : state_->products; }
+  // expert/cuda/up_activated.cuh
+  [[nodiscard]] static constexpr bool activates_products() { return true; }
   // This handle's stream and state, but with the library's own products.
   [[nodiscard]] Cuda with_own_products() const
   {

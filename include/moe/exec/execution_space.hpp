@@ -115,6 +115,7 @@ concept HasPhases = requires(X const x, Phase p, std::size_t n) {
 // ReproducibleReduction; without it the space's products are taken for such. counts_slots,
 // routes_by_logits, counts_bad_input: it has a fill_plan() (plan/fill_plan.hpp), a
 // route_by_logits() (route/route.hpp), a count_bad_input_at_once() (route/load_statistics.hpp).
+// activates_products(): its up_activated() may keep no pre-activations (expert/ffn_products.hpp).
 template <class X>
 concept ExecutionSpace =
     std::copyable<X> && HasTeam<X> && HasForEachRow<X> && AllocatesInOrder<X> && HasCopies<X> &&

@@ -28,6 +28,10 @@ struct MemoryMeterOptions {
   // Cuda's: scratch of CUB's sort of n pairs, which depends on the device: cub_sort_bytes of
   // moe/exec/cuda/sort_bytes.cuh asks the current one. Null: a bound for all of them.
   std::size_t (*sort_bytes)(int bits, index_t n, std::size_t key_bytes) = nullptr;
+  // Cuda's: whether its products are those of sm_90a, of which an evaluation keeps no
+  // pre-activations where rows of x, which are the caller's, are aligned to 16 bytes: as
+  // runs_hopper_kernels of that header says. False: a bound for all devices.
+  bool hopper = false;
 };
 
 // Memory that was asked for. Moments are numbered: each request and each return is one.
@@ -72,6 +76,8 @@ class MemoryMeter {
     return m;
   }
   [[nodiscard]] auto sort_bytes() const { return state_->options.sort_bytes; }
+  [[nodiscard]] bool hopper() const { return state_->options.hopper; }
+  [[nodiscard]] bool activates_products() const { return like() == MeteredSpace::cuda; }
 
   // In the order in which they were asked for.
   [[nodiscard]] std::vector<MeteredBlock> const& blocks() const { return state_->blocks; }

@@ -76,7 +76,7 @@ struct Ffn {
   template <class T, class ExecT>
   struct Scratch {
     Tensor<T, 2, ExecT> a;    // (R, F)
-    Tensor<T, 2, ExecT> pre;  // (R, arity F), only where nothing is saved
+    Tensor<T, 2, ExecT> pre;  // (R, arity F), only where nothing is saved and the space wants it
   };
   template <class T, class ExecT>
   struct Carry {
@@ -95,8 +95,9 @@ struct Ffn {
                                                index_t rows,
                                                Pass pass) const
   {
+    bool const with_pre = pass == Pass::infer && !detail::activates_products(exec);
     return {Tensor<T, 2, ExecT>(exec, rows, s.own.ffn),
-            Tensor<T, 2, ExecT>(exec, pass == Pass::infer ? rows : 0, arity * s.own.ffn)};
+            Tensor<T, 2, ExecT>(exec, with_pre ? rows : 0, arity * s.own.ffn)};
   }
   template <class T, class ExecT>
   [[nodiscard]] Carry<T, ExecT> make_carry(ExecT const& exec, Layout const& s, index_t rows) const

@@ -12,29 +12,10 @@
 #include <moe/exec/cuda/grouped_plain.cuh>
 #include <moe/exec/cuda/hopper/grouped_rows.cuh>
 #include <moe/exec/cuda/hopper/grouped_weights.cuh>
+#include <moe/exec/tensor_core_operands.hpp>
 
 namespace moe {
 namespace detail {
-
-template <class... Ts>
-inline constexpr bool tensor_core_elements =
-    ((std::is_same_v<Ts, Half> && ...) || (std::is_same_v<Ts, BFloat16> && ...));
-
-// Whether rows of `columns` elements can be read and written 16 bytes at a time, all eight elements
-// of which exist; the kernels hold their length in 32 bits.
-template <class T>
-bool aligned_16(T const* base, index_t columns)
-{
-  return reinterpret_cast<std::uintptr_t>(base) % 16 == 0 && columns % 8 == 0 &&
-         columns <= (1 << 30);
-}
-
-// Rows that the kernels can number: 64 GiB of them.
-template <class T>
-bool within_64_gib(View<T, 2, Cuda> rows)
-{
-  return rows.size() / 8 < ~std::uint32_t{0};
-}
 
 // Rows that a weights' kernel can step over: past the last one it still counts in 32 bits.
 inline constexpr index_t most_row_steps = std::numeric_limits<Id>::max() - 256;

@@ -1,9 +1,13 @@
 #pragma once
-// What CUB's sort of pairs takes as scratch on the current device, for a memory plan that is exact:
+// What CUB's sort of pairs takes as scratch on the current device, and whether that runs the
+// kernels of sm_90a, for a memory plan that is exact:
 //   plan_memory<T>(layer, sizes, tokens,
-//                  {.space = {.like = MeteredSpace::cuda, .sort_bytes = &cub_sort_bytes}})
+//                  {.space = {.like       = MeteredSpace::cuda,
+//                             .sort_bytes = &cub_sort_bytes,
+//                             .hopper     = runs_hopper_kernels(exec)}})
 #include <moe/exec/cuda/nvcc_only.cuh>
 
+#include <moe/exec/cuda/hopper/grouped_rows.cuh>
 #include <moe/exec/cuda/sort.cuh>
 #include <moe/exec/cuda/sum_rows.cuh>
 #include <moe/exec/meter_primitives.hpp>
@@ -29,7 +33,19 @@ std::size_t cub_sort_bytes_of(int bits, index_t n)
   return bytes;
 }
 
+// Has code where the products' kernels have.
+template <class T>  // a template, so that every translation unit may have it
+__global__ void __launch_bounds__(hopper_threads, 1) hopper_probe_kernel(T)
+{
+}
+
 }  // namespace detail
+
+// Of this program: it may have been built without that code.
+[[nodiscard]] inline MOE_HIDDEN bool runs_hopper_kernels(Cuda const& exec)
+{
+  return exec.hopper() && detail::has_hopper_code(&detail::hopper_probe_kernel<int>);
+}
 
 inline MOE_HIDDEN std::size_t cub_sort_bytes(int bits, index_t n, std::size_t key_bytes)
 {

@@ -135,12 +135,7 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
   using Product          = ActivatedRows<ActivationT, T>;
   auto const kernel      = &hopper_rows_kernel<Product, Major::k, Tuning>;
   index_t const F = a.extent(1), k = x.columns();
-  if (groups.known_begin >= 0 || k == 0 || !aligned_16(x.base.data_handle(), k) ||
-      !aligned_16(w.data_handle(), k) || !aligned_16(bias.data_handle(), F) ||
-      !aligned_16(pre.data_handle(), F) || !aligned_16(a.data_handle(), F) ||
-      !within_64_gib(x.base)) {
-    return false;
-  }
+  if (!fits_activated_product(groups, x, w, bias, pre, a)) { return false; }
   GroupedProduct<T, T, T> const p{groups,
                                   {x.base.data_handle(), k, x.index.data_handle()},
                                   {w.data_handle(), k, nullptr},
@@ -181,6 +176,11 @@ void up_activated(Cuda const& exec,
   if constexpr (!std::is_same_v<KernelT, UniformWarps> && tensor_core_elements<T>) {
     auto const stored = pass == Pass::infer ? View<T, 2, Cuda>{} : pre;
     if (hopper_up_activated<KernelT>(exec, groups, x, w, bias, activation, stored, a)) { return; }
+  }
+  Tensor<T, 2, Cuda> made;
+  if (pre.empty()) {
+    made = Tensor<T, 2, Cuda>(exec, a.extent(0), ActivationT::arity * a.extent(1));
+    pre  = made.view();
   }
   grouped_gemm_rows<KernelT>(exec, groups, x, Transpose::yes, w, bias, pre);
   activate(exec, groups, ActivateRow<ActivationT, T, Cuda>{activation, pre, a});

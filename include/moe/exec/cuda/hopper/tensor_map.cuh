@@ -12,6 +12,7 @@
 #include <moe/core/element.hpp>
 #include <moe/core/view.hpp>
 #include <moe/exec/cuda/error.cuh>
+#include <moe/exec/tensor_core_operands.hpp>
 
 namespace moe::detail {
 
@@ -111,7 +112,6 @@ CUtensorMap matrices_map(T const* base, index_t e, index_t n, index_t d, std::ui
 // so that the hardware clips it at the group's end, where dimension 1 is at its extent, span =
 // 2^30. The address is base + (span - (end - r)) s + end s + span (2^34 - s) = base + r s + 2^64,
 // of which the last wraps to nothing. (Triton's ragged descriptors have this form.)
-inline constexpr int ragged_span = 1 << 30;
 template <class T>
 CUtensorMap ragged_rows_map(T const* base, index_t d, index_t stride, std::uint32_t rows)
 {

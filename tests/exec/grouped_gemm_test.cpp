@@ -308,7 +308,7 @@ TEST_CASE_TEMPLATE("grouped products have the same bits for any threads, call an
   }
   // dw started as zeros: what overwrites has the same bits, whatever was there.
   Buffer<T> fresh(experts * n * k);
-  std::fill(fresh.v.begin(), fresh.v.end(), static_cast<T>(nan));
+  std::fill(fresh.v.begin(), fresh.v.end(), to<T>(std::numeric_limits<double>::quiet_NaN()));
   moe::grouped_gemm_weights(
       own(2), groups.view(), b.view(), a.view(), fresh.matrices(experts, n, k), Result::overwrite);
   CHECK(fresh.same_bits(dw));

@@ -159,7 +159,8 @@ struct Ffn {
     grouped_gemm_rows(exec, groups, rows(carry.d_pre), Transpose::no, params.w_in, none, dx);
   }
 
-  // d_w_out = or += dy (weight a)^T,   d_w_in d_pre x^T,   d_b_out weight dy,   d_b_in d_pre
+  // d_w_out += dy (weight a)^T,   d_w_in += d_pre x^T,   d_b_out += weight dy,   d_b_in += d_pre;
+  // or = these sums
   template <class ExecT, class T, class G>
   void backward_weights(ExecT const& exec,
                         Saved<T, ExecT> const&,

@@ -13,16 +13,13 @@ namespace moe_bench {
 
 struct Cublas {};       // one dense product
 struct Composition {};  // a product and the pass over its results
-using WarpSpecialised = moe::detail::HopperTuning;
-template <int Lead>
-struct Ahead : WarpSpecialised {
-  static constexpr int lead = Lead;
+struct WarpSpecialised : moe::detail::HopperTuning {
+  static constexpr moe::index_t pairs_to = 0;  // but where a row says pairs
 };
-
-template <int Behind>
-struct CopiersFence : WarpSpecialised {
-  static constexpr bool copiers_fence = true;
-  static constexpr int copies_behind  = Behind;
+using InPairs = moe::detail::InPairs<WarpSpecialised>;
+template <int Steps>
+struct Lead : WarpSpecialised {
+  static constexpr int lead = Steps;
 };
 
 namespace {
@@ -187,29 +184,27 @@ void add_down_backward(char const* kernel, Shape const& s)
 }
 
 bool const added = [] {
-  for (Shape const& shape : {mixtral.full(), qwen3.full(), dsv3.full(), sonic7b.full()}) {
+  for (Shape const& shape :
+       {mixtral.full(), olmoe.full(), qwen3.full(), dsv3.full(), sonic7b.full()}) {
     for (Use const& use : uses(shape)) {
       add<Cublas>("cublas_dense", shape, use);
       add<moe::detail::UniformWarps>("uniform", shape, use);
       add<WarpSpecialised>("specialised", shape, use);
-      add<Ahead<1>>("specialised_ahead_1", shape, use);
-      add<Ahead<2>>("specialised_ahead_2", shape, use);
-      if (use.gathered) {
-        add<CopiersFence<1>>("specialised_copiers_fence_1", shape, use);
-        add<CopiersFence<2>>("specialised_copiers_fence_2", shape, use);
-      }
+      add<Lead<0>>("specialised_lead_0", shape, use);
+      add<Lead<2>>("specialised_lead_2", shape, use);
+      add<InPairs>("specialised_pairs", shape, use);
     }
     add_up_activated<Composition>("composition", shape);
     add_up_activated<WarpSpecialised>("fused", shape);
-    add_up_activated<Ahead<1>>("fused_ahead_1", shape);
-    add_up_activated<Ahead<2>>("fused_ahead_2", shape);
-    add_up_activated<Ahead<3>>("fused_ahead_3", shape);
+    add_up_activated<Lead<0>>("fused_lead_0", shape);
+    add_up_activated<Lead<2>>("fused_lead_2", shape);
+    add_up_activated<InPairs>("fused_pairs", shape);
     add_up_activated<WarpSpecialised, moe::Pass::infer>("fused_infer", shape);
     add_down_backward<Composition>("composition", shape);
     add_down_backward<WarpSpecialised>("fused", shape);
-    add_down_backward<Ahead<1>>("fused_ahead_1", shape);
-    add_down_backward<Ahead<2>>("fused_ahead_2", shape);
-    add_down_backward<Ahead<3>>("fused_ahead_3", shape);
+    add_down_backward<Lead<0>>("fused_lead_0", shape);
+    add_down_backward<Lead<2>>("fused_lead_2", shape);
+    add_down_backward<InPairs>("fused_pairs", shape);
   }
   return true;
 }();

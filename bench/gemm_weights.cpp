@@ -17,6 +17,7 @@ template <int Lead, int OldAhead>
 struct WeightsAhead : moe::detail::WeightsTuning {
   static constexpr int lead = Lead, old_ahead = OldAhead;
 };
+struct Overwriting {};  // by the default tuning
 
 namespace {
 
@@ -46,6 +47,7 @@ void weights(benchmark::State& state, Shape const& s, WeightsUse const& use)
   moe::IndexedRows<T, Cuda> a_rows{a.const_view(), {}}, b_rows{b.const_view(), {}};
   (use.gathered_a ? a_rows : b_rows).index = token.const_view();
 
+  bool taken           = true;
   double const seconds = median_seconds(exec, [&] {
     if constexpr (dense) {
       moe::gemm(exec,
@@ -55,6 +57,20 @@ void weights(benchmark::State& state, Shape const& s, WeightsUse const& use)
                 b.view(),
                 moe::Result::overwrite,
                 dw.view());
+    } else if constexpr (std::is_same_v<KernelT, Overwriting>) {
+      moe::detail::GroupedProduct<T, T, G> const p{
+          groups,
+          {a.const_view().data_handle(), use.m, a_rows.index.data_handle()},
+          {b.const_view().data_handle(), use.n, b_rows.index.data_handle()},
+          use.m,
+          use.n,
+          0,
+          use.m,
+          nullptr,
+          dw.view().data_handle(),
+          moe::Result::overwrite};
+      taken = moe::detail::hopper_grouped_weights<moe::detail::DefaultWeightsKernel>(
+          exec, p, a.const_view().extent(0), b.const_view().extent(0), "bench");
     } else {
       moe::grouped_gemm_weights<KernelT>(
           exec,
@@ -64,6 +80,7 @@ void weights(benchmark::State& state, Shape const& s, WeightsUse const& use)
           moe::View<G, 3, Cuda>(dw.view().data_handle(), E, use.m, use.n));
     }
   });
+  if (!taken) { return state.SkipWithError("no such kernel here"); }
   for (auto _ : state) {
     state.SetIterationTime(seconds);
   }
@@ -90,12 +107,17 @@ bool const added = [] {
       add<CublasWeights>("cublas_dense", shape, use);
       add<moe::detail::UniformWarps>("uniform", shape, use);
       add<moe::detail::DefaultWeightsKernel>("specialised", shape, use);
-      add<WeightsAhead<0, 2>>("specialised_lead_0", shape, use);
-      add<WeightsAhead<2, 2>>("specialised_lead_2", shape, use);
-      add<WeightsAhead<4, 2>>("specialised_lead_4", shape, use);
+      add<Overwriting>("specialised_overwrite", shape, use);
+      add<WeightsAhead<0, 6>>("specialised_lead_0", shape, use);
+      add<WeightsAhead<2, 6>>("specialised_lead_2", shape, use);
+      add<WeightsAhead<4, 6>>("specialised_lead_4", shape, use);
       add<WeightsAhead<1, 0>>("specialised_no_prefetch", shape, use);
+      add<WeightsAhead<1, 12>>("specialised_prefetch_12", shape, use);
       add<moe::detail::UniformWarps, float>("uniform_to_float", shape, use);
       add<moe::detail::DefaultWeightsKernel, float>("specialised_to_float", shape, use);
+      add<Overwriting, float>("specialised_overwrite_to_float", shape, use);
+      add<WeightsAhead<1, 0>, float>("specialised_to_float_no_prefetch", shape, use);
+      add<WeightsAhead<2, 6>, float>("specialised_to_float_lead_2", shape, use);
     }
   }
   return true;

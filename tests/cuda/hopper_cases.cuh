@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <string>
 #include <vector>
 
 #include <moe/exec/cuda/primitives.cuh>
@@ -47,7 +46,7 @@ void fill_with_nan(Cuda const& exec, Tensor<T, Rank, Cuda>& x)
 
 // Experts with so many rows each, and after each, where it is padded, unused slots.
 struct Layout {
-  std::string name;
+  char const* name;
   std::vector<index_t> counts;
   index_t padding = 0;
 

@@ -17,9 +17,14 @@ namespace moe::test {
 // A wait that hangs ends in a trap instead.
 struct Watched : detail::HopperTuning {
   static constexpr bool trap_when_stuck = true;
+  static constexpr index_t pairs_to     = 0;  // never
 };
 struct FfnAhead : Watched {
   static constexpr int lead = 2;
+};
+// For all but one of the layouts.
+struct FfnInPairs : Watched {
+  static constexpr index_t pairs_from = 2, pairs_to = 1024;
 };
 
 }  // namespace moe::test
@@ -293,8 +298,12 @@ TEST_CASE_TEMPLATE("all activations",
   }
 }
 
-TEST_CASE_TEMPLATE(
-    "no tuning and no run changes bits", TuningT, Watched, FfnAhead, detail::HopperTuning)
+TEST_CASE_TEMPLATE("no tuning and no run changes bits",
+                   TuningT,
+                   Watched,
+                   FfnAhead,
+                   FfnInPairs,
+                   detail::HopperTuning)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {

@@ -19,14 +19,14 @@ struct Ahead : Watched {
 struct FarAhead : Watched {
   static constexpr int lead = 4;
 };
-struct TwoStages : Watched {
-  static constexpr int stages = 2, lead = 1;
+struct ThreeStages : Watched {
+  static constexpr int stages = 3, lead = 1;
 };
-template <int Behind>
-struct CopiersFence : Watched {
-  static constexpr bool copiers_fence = true;
-  static constexpr int copies_behind  = Behind;
+// Never in pairs, and always.
+struct Alone : Watched {
+  static constexpr index_t pairs_to = 0;
 };
+using Paired = detail::InPairs<Watched>;
 
 }  // namespace moe::test
 
@@ -101,8 +101,16 @@ class Product {
 struct Extents {
   index_t n, k;
 };
-Extents const extents[] = {
-    {256, 64}, {512, 768}, {96, 40}, {40, 96}, {8, 8}, {264, 136}, {2880, 96}, {96, 2880}};
+Extents const extents[] = {{256, 64},
+                           {256, 72},
+                           {256, 128},
+                           {512, 768},
+                           {96, 40},
+                           {40, 96},
+                           {8, 8},
+                           {264, 136},
+                           {2880, 96},
+                           {96, 2880}};
 
 }  // namespace
 
@@ -129,10 +137,12 @@ TEST_CASE_TEMPLATE("rows have the same bits as by uniform warps", T, BFloat16, H
         Product<T> product(exec, layout, n, k, tw, indexed);
         bool const biased   = (n + how) % 3 != 0;
         auto const expected = product.template by<detail::UniformWarps>(exec, biased);
-        REQUIRE(same_bits(product.template by<Watched>(exec, biased), expected));
+        REQUIRE(same_bits(product.template by<Alone>(exec, biased), expected));
+        REQUIRE(same_bits(product.template by<Paired>(exec, biased), expected));
         // So few blocks that each takes many tiles.
         Cuda const three = exec.sparing(exec.multiprocessors() - 3);
-        REQUIRE(same_bits(product.template by<Watched>(three, biased), expected));
+        REQUIRE(same_bits(product.template by<Alone>(three, biased), expected));
+        REQUIRE(same_bits(product.template by<Paired>(three, biased), expected));
       }
     }
   }
@@ -152,16 +162,17 @@ TEST_CASE_TEMPLATE("no tuning and no run changes bits",
                    Watched,
                    Ahead,
                    FarAhead,
-                   TwoStages,
-                   CopiersFence<1>,
-                   CopiersFence<2>)
+                   ThreeStages,
+                   Alone,
+                   Paired,
+                   detail::InPairs<Ahead>)
 {
   Cuda const exec;
   for (auto const& layout : layouts()) {
     CAPTURE(layout.name);
     for (Transpose const tw : {Transpose::yes, Transpose::no}) {
       for (bool const indexed : {false, true}) {
-        for (auto const& [n, k] : {Extents{520, 200}, Extents{264, 64}}) {
+        for (auto const& [n, k] : {Extents{520, 200}, Extents{264, 72}}) {
           Product<BFloat16> product(exec, layout, n, k, tw, indexed);
           auto const expected = product.by<detail::UniformWarps>(exec, false);
           for (int run = 0; run < 20; ++run) {

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <tuple>
 #include <type_traits>
 
@@ -18,13 +19,16 @@ struct Watched : detail::WeightsTuning {
   static constexpr bool trap_when_stuck = true;
 };
 struct Together : Watched {
-  static constexpr int lead = 0;
+  static constexpr int lead = 0, old_ahead = 0;
 };
 struct FarAhead : Watched {
-  static constexpr int lead = 4, old_ahead = 5;
+  static constexpr int lead = 4, old_ahead = 50;
+};
+struct ThreeStages : Watched {
+  static constexpr int stages = 3, lead = 3;
 };
 struct TwoStages : Watched {
-  static constexpr int stages = 2, lead = 2, old_ahead = 0;
+  static constexpr int stages = 2, lead = 2, old_ahead = 1;
 };
 
 }  // namespace moe::test
@@ -66,8 +70,18 @@ struct Operand {
 template <class T, class G>
 class Gradients {
  public:
-  Gradients(Cuda const& exec, Layout const& layout, index_t m, index_t n, Gathered gathered)
-      : exec_{exec}, experts_{static_cast<index_t>(layout.counts.size())}, m_{m}, n_{n}
+  // Operands are below `scale`, and the gradients before below scale^2.
+  Gradients(Cuda const& exec,
+            Layout const& layout,
+            index_t m,
+            index_t n,
+            Gathered gathered,
+            float scale = 1)
+      : exec_{exec},
+        experts_{static_cast<index_t>(layout.counts.size())},
+        m_{m},
+        n_{n},
+        scale_{scale}
   {
     std::vector<index_t> offsets{0};
     for (index_t const count : layout.counts) {
@@ -77,7 +91,7 @@ class Gradients {
     counts_  = put<Id>(exec, layout.counts, experts_);
     a_      = operand(layout, offsets, m, gathered == Gathered::a || gathered == Gathered::both, 1);
     b_      = operand(layout, offsets, n, gathered == Gathered::b || gathered == Gathered::both, 2);
-    before_ = filled<G>(exec, experts_ * m, n, 3);
+    before_ = filled<G>(exec, experts_ * m, n, 3, scale * scale);
     groups  = {offsets_.const_view(),
               layout.padding > 0 ? counts_.const_view() : View<Id const, 1, Cuda>{},
                offsets.back(),
@@ -100,22 +114,28 @@ class Gradients {
     }
     return dw;
   }
+  // What overwriting gives: by uniform warps, which add to zeros.
+  Tensor<G, 2, Cuda> alone() const
+  {
+    Tensor<G, 2, Cuda> dw(exec_, experts_ * m_, n_);
+    exec_.zero(dw.view().data_handle(), dw.bytes());
+    grouped_gemm_weights<detail::UniformWarps>(exec_, groups, a_.rows, b_.rows, matrices(dw));
+    return dw;
+  }
+  // Where there is no such kernel, what was there before: no numbers.
+  template <class KernelT>
+  Tensor<G, 2, Cuda> overwritten(Cuda const& exec) const
+  {
+    Tensor<G, 2, Cuda> dw(exec_, experts_ * m_, n_);
+    fill_with_nan(exec_, dw);
+    take<KernelT>(exec, dw, Result::overwrite);
+    return dw;
+  }
   template <class KernelT>
   bool taken() const
   {
-    auto dw = by<detail::UniformWarps>(exec_);
-    detail::GroupedProduct<T, T, G> const p{
-        groups,
-        {a_.rows.base.data_handle(), m_, a_.rows.index.data_handle()},
-        {b_.rows.base.data_handle(), n_, b_.rows.index.data_handle()},
-        m_,
-        n_,
-        0,
-        m_,
-        nullptr,
-        dw.view().data_handle()};
-    bool const took = detail::hopper_grouped_weights<KernelT>(
-        exec_, p, a_.rows.base.extent(0), b_.rows.base.extent(0), "test");
+    auto dw         = by<detail::UniformWarps>(exec_);
+    bool const took = take<KernelT>(exec_, dw, Result::add);
     exec_.synchronize();
     return took;
   }
@@ -133,7 +153,7 @@ class Gradients {
   {
     index_t const rows = offsets.back(), live = indexed ? rows / 2 + 3 : rows, beyond = 70;
     Operand<T> made;
-    made.base = filled<T>(exec_, live + beyond, columns, seed);
+    made.base = filled<T>(exec_, live + beyond, columns, seed, scale_);
     nan_rows(made.base, live, beyond);
     std::vector<index_t> index;
     for (std::size_t e = 0; e < layout.counts.size(); ++e) {
@@ -166,8 +186,27 @@ class Gradients {
     return View<G, 3, Cuda>(dw.view().data_handle(), experts_, m_, n_);
   }
 
+  template <class KernelT>
+  bool take(Cuda const& exec, Tensor<G, 2, Cuda>& dw, Result result) const
+  {
+    detail::GroupedProduct<T, T, G> const p{
+        groups,
+        {a_.rows.base.data_handle(), m_, a_.rows.index.data_handle()},
+        {b_.rows.base.data_handle(), n_, b_.rows.index.data_handle()},
+        m_,
+        n_,
+        0,
+        m_,
+        nullptr,
+        dw.view().data_handle(),
+        result};
+    return detail::hopper_grouped_weights<KernelT>(
+        exec, p, a_.rows.base.extent(0), b_.rows.base.extent(0), "test");
+  }
+
   Cuda exec_;
   index_t experts_, m_, n_;
+  float scale_;
   Tensor<Id, 1, Cuda> offsets_, counts_;
   Operand<T> a_, b_;
   Tensor<G, 2, Cuda> before_;
@@ -253,6 +292,64 @@ TEST_CASE_TEMPLATE("gradients have the same bits as by uniform warps",
   }
 }
 
+TEST_CASE_TEMPLATE("gradients that are overwritten are those that were zeros before",
+                   Types,
+                   std::tuple<BFloat16, BFloat16>,
+                   std::tuple<BFloat16, float>,
+                   std::tuple<Half, Half>,
+                   std::tuple<Half, float>)
+{
+  using T = std::tuple_element_t<0, Types>;
+  using G = std::tuple_element_t<1, Types>;
+  Cuda const exec;
+  if (!exec.hopper()) { return; }  // another kernel's test
+  for (auto const& layout : weights_layouts()) {
+    CAPTURE(layout.name);
+    for (auto const& [m, n] : extents) {
+      CAPTURE(m);
+      CAPTURE(n);
+      for (Gathered const gathered : {Gathered::none, Gathered::both}) {
+        CAPTURE(static_cast<int>(gathered));
+        Gradients<T, G> const product(exec, layout, m, n, gathered);
+        auto const expected = product.alone();
+        REQUIRE(same_numbers(exec, product.template overwritten<Watched>(exec), expected));
+        Cuda const three = exec.sparing(exec.multiprocessors() - 3);
+        REQUIRE(same_numbers(exec, product.template overwritten<Watched>(three), expected));
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("subnormal gradients are added to as others are", G, BFloat16, float)
+{
+  Cuda const exec;
+  Gradients<BFloat16, G> const product(exec, layouts()[4], 136, 264, Gathered::a, 0x1p-65f);
+  auto const expected = product.template by<detail::UniformWarps>(exec);
+  CHECK(same_numbers(exec, product.template by<Watched>(exec), expected));
+  index_t subnormal = 0;
+  for (G const x : get(exec, expected.const_view())) {
+    if (std::fpclassify(static_cast<float>(x)) == FP_SUBNORMAL) { ++subnormal; }
+  }
+  CHECK(subnormal > expected.const_view().size() / 4);
+}
+
+TEST_CASE_TEMPLATE("overwriting some of the experts alone", G, BFloat16, float)
+{
+  Cuda const exec;
+  if (!exec.hopper()) { return; }
+  Gradients<BFloat16, G> product(exec, layouts()[0], 264, 136, Gathered::b);
+  product.groups = product.groups.only(37, 80);
+  auto const changed =
+      different(exec, product.template overwritten<Watched>(exec), product.alone());
+  auto const of_expert = static_cast<std::size_t>(product.rows_of_expert());
+  bool same            = true;
+  for (std::size_t row = 0; row < changed.size(); ++row) {
+    bool const covered = row / of_expert >= 37 && row / of_expert < 80;
+    same               = same && changed[row] == (covered ? 0 : 136);  // still no numbers
+  }
+  CHECK(same);
+}
+
 TEST_CASE("some of the experts alone, the others' gradients as they were")
 {
   Cuda const exec;
@@ -276,26 +373,42 @@ TEST_CASE("some of the experts alone, the others' gradients as they were")
   }
 }
 
+namespace {
+
+template <class TuningT, class G>
+void check_runs(Layout const& layout, Extents const& extent, Gathered gathered)
+{
+  Cuda const exec;
+  Gradients<BFloat16, G> const product(exec, layout, extent.m, extent.n, gathered);
+  auto const expected = product.template by<detail::UniformWarps>(exec);
+  auto const alone    = product.alone();
+  for (int run = 0; run < 12; ++run) {
+    Cuda const some = exec.sparing(run % 2 == 0 ? 0 : exec.multiprocessors() - 2);
+    REQUIRE(same_numbers(exec, product.template by<TuningT>(some), expected));
+    if (exec.hopper()) {
+      REQUIRE(same_numbers(exec, product.template overwritten<TuningT>(some), alone));
+    }
+  }
+}
+
+}  // namespace
+
 TEST_CASE_TEMPLATE("no tuning and no run changes gradients' bits",
                    TuningT,
                    Watched,
                    detail::DefaultWeightsKernel,
                    Together,
                    FarAhead,
+                   ThreeStages,
                    TwoStages)
 {
-  Cuda const exec;
   for (auto const& layout : weights_layouts()) {
     CAPTURE(layout.name);
     for (Gathered const gathered : ways) {
       CAPTURE(static_cast<int>(gathered));
-      for (auto const& [m, n] : {Extents{200, 520}, Extents{264, 64}}) {
-        Gradients<BFloat16, BFloat16> const product(exec, layout, m, n, gathered);
-        auto const expected = product.by<detail::UniformWarps>(exec);
-        for (int run = 0; run < 20; ++run) {
-          Cuda const some = exec.sparing(run % 2 == 0 ? 0 : exec.multiprocessors() - 2);
-          REQUIRE(same_numbers(exec, product.by<TuningT>(some), expected));
-        }
+      for (auto const& extent : {Extents{200, 520}, Extents{264, 64}}) {
+        check_runs<TuningT, BFloat16>(layout, extent, gathered);
+        check_runs<TuningT, float>(layout, extent, gathered);
       }
     }
   }

@@ -70,21 +70,35 @@ void check_plan(LayerT const& layer,
   Cuda const others;  // the caller's memory, which does not count
   auto const x = put<T>(others, normal_numbers(tokens * sizes.hidden, 1), tokens, sizes.hidden);
   Tensor<T, 2, Cuda> y(others, tokens, sizes.hidden), dx(others, tokens, sizes.hidden);
+  LayerInput<T, Cuda> in{.x = x.const_view()};
+  Tensor<Id, 2, Cuda> ids;
+  Tensor<float, 2, Cuda> weights;
+  if constexpr (detail::MeteredLayer<LayerT>::given) {
+    constexpr index_t K = detail::MeteredLayer<LayerT>::choices;
+    std::vector<index_t> chosen;
+    for (index_t a = 0; a < tokens * K; ++a) {
+      chosen.push_back(a * 7 % sizes.experts);
+    }
+    ids             = put<Id>(others, chosen, tokens, K);
+    weights         = put<float>(others, normal_numbers(tokens * K, 2), tokens, K);
+    in.given_expert = ids.const_view();
+    in.given_weight = weights.const_view();
+  }
   others.synchronize();
 
   std::size_t const base = counting.bytes();
   counting.reset_high_water();
   {
     auto saved = layer.template make_saved<T>(exec, sizes, tokens);
-    layer.forward(exec, params, x.const_view(), y.view(), saved);
+    layer.forward(exec, params, in, y.view(), saved);
     check(plan.forward, bound.forward, counting.high_water() - base);
     check(plan.saved, bound.saved, counting.bytes() - base);
     counting.reset_high_water();
-    layer.backward(exec, params, saved, x.const_view(), x.const_view(), grads.view(), dx.view());
+    layer.backward(exec, params, saved, in, x.const_view(), grads.view(), dx.view());
     check(plan.backward, bound.backward, counting.high_water() - base);
   }
   counting.reset_high_water();
-  layer.evaluate(exec, params, x.const_view(), y.view());
+  layer.evaluate(exec, params, in, y.view());
   check(plan.evaluate, bound.evaluate, counting.high_water() - base);
   exec.synchronize();
 }
@@ -102,6 +116,10 @@ TEST_CASE("a plan is what a layer asks a Cuda for")
     for (index_t const tokens : {0, 1, 53, 20000}) {
       check_plan<BFloat16, float>(
           layer, {.hidden = 64, .experts = 6, .expert = {.ffn = 32}}, tokens, products);
+    }
+    for (index_t const tokens : {3, 5000}) {
+      check_plan<BFloat16, BFloat16>(
+          layer, {.hidden = 1000, .experts = 40, .expert = {.ffn = 8}}, tokens, products);
     }
     // Where rows are short the scratch of the plan, and so CUB's, is the most.
     check_plan<BFloat16, float>(
@@ -122,6 +140,17 @@ TEST_CASE("a plan is what a layer asks a Cuda for: drops, biases, a shared exper
       {.hidden = 40, .experts = 5, .expert = {.ffn = 24}, .shared = {.expert = {.ffn = 16}}},
       777,
       Products::blas);
+}
+
+TEST_CASE("a plan is what a layer asks a Cuda for: given choices, without room for an addend of dx")
+{
+  Layer const layer{GivenRouting<4>{}, Dropless{}, BatchedDispatcher{}, Ffn<SwiGlu>{}};
+  decltype(layer)::Sizes const sizes{.hidden = 64, .experts = 6, .expert = {.ffn = 32}};
+  for (index_t const tokens : {0, 1, 531}) {
+    check_plan<BFloat16, float>(layer, sizes, tokens, Products::automatic);
+  }
+  CHECK(plan_memory<BFloat16, float>(layer, sizes, 531, {.space = {.like = MeteredSpace::cuda}})
+            .bytes(Lifetime::backward, "addend of dx") == 0);
 }
 
 TEST_CASE("a plan of one expert at a time on cuBLAS is a bound")

@@ -1,9 +1,11 @@
 // The Cuda space's primitives against Host's own, in the same element types: sums differ only in
 // their order, so errors are bounded by the type's rounding.
+#include "support/cuda_resource.hpp"
 #include "support/space.hpp"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include <moe/exec/cuda/primitives.cuh>
@@ -389,6 +391,98 @@ TEST_CASE_TEMPLATE("gemm equals Host's, mixed element types too, cuBLAS's and th
           CHECK(both(70, 130, 20, T{}, float{}) < 2e-6);
           CHECK(both(3, 4, 0, T{}, float{}) < 2e-6);
         }
+      }
+    }
+  }
+}
+
+// The one call that cuBLAS gets against the three that it stands for, one for each part of the
+// floats, and against double.
+TEST_CASE("a float times a BFloat16 on cuBLAS: the error of three products, the same bits again")
+{
+  Host const host = own_host();
+  FillingPool filled(0xff);  // a tool does not see what cuBLAS's kernels of 16-bit types store
+  Cuda const cuda(nullptr, {.resource = &filled, .products = Products::blas});
+  auto const b16 = [](float v) { return static_cast<float>(BFloat16(v)); };
+  struct Case {
+    index_t m, n, k;
+  };
+  // The parts lie along k; along m or n, with one slice of the sum, with several, with a rest.
+  for (Case const& s : {Case{1000, 96, 24}, {24, 40, 100}, {24, 96, 5000}, {96, 24, 16384}}) {
+    for (Transpose const ta : {Transpose::no, Transpose::yes}) {
+      for (Transpose const tb : {Transpose::no, Transpose::yes}) {
+        CAPTURE(s.m);
+        CAPTURE(s.k);
+        CAPTURE(static_cast<int>(ta));
+        CAPTURE(static_cast<int>(tb));
+        auto const of_a = [&]<class T>(auto const& exec, T, std::vector<double> const& v) {
+          return ta == Transpose::no ? put<T>(exec, v, s.m, s.k) : put<T>(exec, v, s.k, s.m);
+        };
+        auto const of_b = [&]<class T>(auto const& exec, T, std::vector<double> const& v) {
+          return tb == Transpose::no ? put<T>(exec, v, s.k, s.n) : put<T>(exec, v, s.n, s.k);
+        };
+        auto const rounded = [&](std::vector<double> v) {
+          for (double& x : v) {
+            x = b16(static_cast<float>(x));
+          }
+          return v;
+        };
+        auto const floats = [](std::vector<double> v) {
+          for (double& x : v) {
+            x = static_cast<float>(x);
+          }
+          return v;
+        };
+        auto const c_before = floats(normal_numbers(s.m * s.n, 3));
+        auto const product  = [&](auto const& exec, auto const& a, auto const& b, auto c_type) {
+          auto c = put<decltype(c_type)>(exec, c_before, s.m, s.n);
+          gemm(exec, ta, a.const_view(), tb, b.const_view(), Result::add, c.view());
+          return get_numbers(exec, c.const_view());
+        };
+        auto const check = [&](bool a_is_float) {
+          auto a_values = normal_numbers(s.m * s.k, 1), b_values = normal_numbers(s.n * s.k, 2);
+          a_values         = a_is_float ? floats(a_values) : rounded(a_values);
+          b_values         = a_is_float ? rounded(b_values) : floats(b_values);
+          auto const exact = product(
+              host, of_a(host, double{}, a_values), of_b(host, double{}, b_values), double{});
+          auto const once = [&](auto c_type) {
+            return a_is_float ? product(cuda,
+                                        of_a(cuda, float{}, a_values),
+                                        of_b(cuda, BFloat16{}, b_values),
+                                        c_type)
+                              : product(cuda,
+                                        of_a(cuda, BFloat16{}, a_values),
+                                        of_b(cuda, float{}, b_values),
+                                        c_type);
+          };
+
+          auto c    = put<float>(cuda, c_before, s.m, s.n);
+          auto rest = a_is_float ? a_values : b_values;
+          for (int part = 0; part < 3; ++part) {
+            auto const now = rounded(rest);
+            auto const a   = of_a(cuda, BFloat16{}, a_is_float ? now : a_values),
+                       b   = of_b(cuda, BFloat16{}, a_is_float ? b_values : now);
+            gemm(cuda, ta, a.const_view(), tb, b.const_view(), Result::add, c.view());
+            for (std::size_t i = 0; i < rest.size(); ++i) {
+              rest[i] -= now[i];
+            }
+          }
+          double const three = relative_error(get_numbers(cuda, c.const_view()), exact);
+          auto const result  = once(float{});
+          double const one   = relative_error(result, exact);
+          CAPTURE(a_is_float);
+          CAPTURE(three);
+          CAPTURE(one);
+          // A tensor core rounds sums towards zero after every few numbers of a slice.
+          detail::SplitShape const shape(a_is_float ? s.m : s.n, a_is_float ? s.n : s.m, s.k);
+          double const bound = 0x1p-24 * (8 + static_cast<double>(shape.slice()) / 8);
+          CHECK(one <= std::max(1.1 * three, bound));
+          CHECK(once(float{}) == result);
+          CHECK(relative_error(once(BFloat16{}), exact) < 4e-3);
+          CHECK(relative_error(once(Half{}), exact) < 5e-4);
+        };
+        check(true);
+        check(false);
       }
     }
   }

@@ -3,6 +3,9 @@
 // all tokens and all experts gives.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstring>
+#include <memory_resource>
 #include <string_view>
 
 #include "support/rank_world.hpp"
@@ -69,6 +72,57 @@ TEST_CASE("a token's row sent once to each rank: the bits of one rank")
                          moe::SerialSchedule{},
                          once);
     }
+  }
+}
+
+namespace {
+
+// Memory in which every byte is 0xff at first.
+class FilledResource final : public std::pmr::memory_resource {
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override
+  {
+    return std::memset(std::pmr::new_delete_resource()->allocate(bytes, alignment), 0xff, bytes);
+  }
+  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override
+  {
+    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+  }
+  [[nodiscard]] bool do_is_equal(std::pmr::memory_resource const& other) const noexcept override
+  {
+    return this == &other;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("rows of each expert are told whatever memory held, also where there are no experts")
+{
+  constexpr index_t E = 3;
+  for (int const ranks : {1, 2, 5}) {
+    CAPTURE(ranks);
+    auto const P = static_cast<std::size_t>(ranks);
+    std::vector<std::vector<moe::Id>> offsets(P), expected(P);
+    ThreadWorld(ranks).run([&](ThreadCommunicator const& comm) {
+      FilledResource filled;
+      Host const exec{{.threads = 1, .resource = &filled}};
+      moe::RoutingPlan<Host> plan(exec, moe::SlotLayout::compact, E, 0, 0);
+      for (moe::Id e = 0; e < E; ++e) {  // rank r sends e + r rows to expert e
+        plan.kept_per_expert.view()(e) = e + comm.rank();
+      }
+      auto const exchange = moe::make_exchange_plan(exec, comm, plan, 1);
+      auto const r        = static_cast<std::size_t>(comm.rank());
+      auto const at       = exchange.offsets.const_view();
+      offsets[r].assign(at.data_handle(), at.data_handle() + at.size());
+      auto const here = moe::experts_of_rank(E, ranks, comm.rank());
+      expected[r].push_back(0);
+      for (index_t e = here.first; e < here.first + here.count; ++e) {
+        auto const rows = ranks * static_cast<moe::Id>(e) + ranks * (ranks - 1) / 2;
+        expected[r].push_back(expected[r].back() + rows);
+      }
+    });
+    CHECK(offsets == expected);
+    auto const without = std::count(offsets.begin(), offsets.end(), std::vector<moe::Id>{0});
+    CHECK(without == (ranks > E ? ranks - E : 0));
   }
 }
 

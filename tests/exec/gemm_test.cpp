@@ -1,5 +1,6 @@
 #include <moe/core/tensor.hpp>
 #include <moe/exec/host/gemm.hpp>
+#include <moe/exec/split_shape.hpp>
 
 #include <doctest/doctest.h>
 
@@ -319,3 +320,40 @@ TEST_CASE_TEMPLATE("gemm by a BLAS", T, float, double)
   }
 }
 #endif
+
+TEST_CASE("a split product: what is made beside it, and how its sum over k is cut")
+{
+  using moe::detail::split_tuning;
+  for (index_t const outer : {0, 1, 24, 128, 32768}) {
+    for (index_t const other : {0, 1, 2048, 7168}) {
+      for (index_t const k : {1, 128, 2047, 2048, 5000, 32768, 40001}) {
+        CAPTURE(outer);
+        CAPTURE(other);
+        CAPTURE(k);
+        moe::detail::SplitShape const s(outer, other, k);
+        index_t const done = s.slices * s.slice();
+        CHECK(s.parts() == 3 * outer * k);
+        CHECK(s.along_k == (k <= outer));
+        if (s.along_k) {
+          CHECK(s.copies() == 3 * other * k);
+          CHECK(s.results() == 0);
+        } else {
+          CHECK(s.copies() == 0);
+          CHECK(s.results() == s.slices * 3 * outer * other);
+        }
+        CHECK(done <= k);
+        CHECK(k - done < 8 * s.slices);
+        if (s.slices == 1) {
+          CHECK(done == k);
+        } else {
+          CHECK(s.slice() % 8 == 0);
+          CHECK(k / s.slices >= split_tuning.slice);
+          CHECK(s.slices <= split_tuning.slices);
+          CHECK(s.results() <= split_tuning.results);
+        }
+      }
+    }
+  }
+  CHECK(moe::detail::SplitShape(128, 2048, 32768).slices == 8);  // a gate of 128 experts
+  CHECK(moe::detail::SplitShape(8, 4096, 8192).slices == 8);
+}

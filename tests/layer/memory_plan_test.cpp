@@ -109,6 +109,44 @@ TEST_CASE("a plan is what a layer asks for: choices that vary, choices that are 
   check_plan<BFloat16>(given, {.hidden = 16, .experts = 8, .expert = {.ffn = 8}}, 20);
 }
 
+// What a gate or a shared expert adds to dx takes (T, D) numbers, and x as a gate reads it under a
+// mask (T, D) elements: nothing where there is neither.
+TEST_CASE("room for what is added to dx only where somebody adds to it")
+{
+  index_t const T = 20, D = 16;
+  auto const bytes   = [](index_t each) { return static_cast<std::size_t>(T * D * each); };
+  auto const plan_of = [&](auto... extras) {
+    moe::Layer const layer{moe::GivenRouting<4>{},
+                           moe::DropByPosition{moe::CeilCapacity{.factor = 1.25}},
+                           moe::BatchedDispatcher{},
+                           moe::Ffn<moe::GeGlu>{},
+                           extras...};
+    typename decltype(layer)::Sizes sizes{.hidden = D, .experts = 8, .expert = {.ffn = 8}};
+    if constexpr (requires { sizes.shared.expert; }) { sizes.shared.expert.ffn = 6; }
+    auto options = on_host(1);
+    check_plan<BFloat16>(layer, sizes, T, options);
+    options.mask = true;
+    check_plan<BFloat16>(layer, sizes, T, options);
+    return moe::plan_memory<BFloat16>(layer, sizes, T, options);
+  };
+  moe::ReproducibleReduction const by_block{.block = 8};
+  moe::SharedExpert<moe::Ffn<moe::SwiGlu>> const shared{};
+  for (auto const& plan : {plan_of(), plan_of(by_block)}) {
+    CHECK(plan.bytes(Lifetime::backward, "addend of dx") == 0);
+    CHECK(plan.bytes(Lifetime::backward, "masked x") == 0);
+  }
+  for (auto const& plan : {plan_of(shared), plan_of(shared, by_block)}) {
+    CHECK(plan.bytes(Lifetime::backward, "addend of dx") == bytes(sizeof(float)));
+    CHECK(plan.bytes(Lifetime::backward, "masked x") == 0);
+  }
+  auto options    = on_host(1);
+  options.mask    = true;
+  auto const plan = moe::plan_memory<BFloat16>(
+      routed, {.hidden = D, .experts = 6, .expert = {.ffn = 17}}, T, options);
+  CHECK(plan.bytes(Lifetime::backward, "addend of dx") == bytes(sizeof(float)));
+  CHECK(plan.bytes(Lifetime::backward, "masked x") == bytes(sizeof(BFloat16)));
+}
+
 TEST_CASE("sort and histogram of a meter take Host's scratch")
 {
   auto const most_of =

@@ -154,7 +154,7 @@ template <class ExecT, class CommT>
   x.offsets    = Tensor<Id, 1, ExecT>(exec, mine.count + 1);
   x.arrived_at = Tensor<Id, 1, ExecT>(exec, x.rows);
   x.row_of     = Tensor<Id, 1, ExecT>(exec, x.rows);
-  exec.zero(x.offsets.view().data_handle(), x.offsets.bytes());
+  if (all == 0) { exec.zero(x.offsets.view().data_handle(), x.offsets.bytes()); }
   exec.for_each_row(all,
                     detail::ArrivalRow<ExecT>{arriving.const_view(),
                                               P,

@@ -12,8 +12,8 @@
 //   grouped_gemm_weights(exec, groups, a, b, dw, result)
 //       for every expert e of groups:  dw(e) (M, N) = or += sum_{r of e} a(r) (M) b(r)^T (N)
 //       `result` is Result::add unless given. An expert without rows is left as it is, or becomes
-//       zeros. What overwrites equals what is added to zeros; where all products are zeros the sign
-//       of their sum may be another.
+//       zeros. With the library's own products what overwrites has the bits of what is added to
+//       zeros, so it is never -0 but where it is rounded to zero.
 namespace moe {
 
 enum class Transpose { no, yes };

@@ -8,6 +8,7 @@
 #include <moe/exec/gemm.hpp>
 #include <moe/exec/host/sort.hpp>
 #include <moe/exec/memory_meter.hpp>
+#include <moe/exec/split_shape.hpp>
 #include <moe/expert/expert_rows.hpp>
 #include <moe/plan/fill_plan.hpp>
 
@@ -163,8 +164,9 @@ void for_each_expert(MemoryMeter const& exec,
   }
 }
 
-// cuBLAS multiplies no float with another type: an operand is split in three (exact), or both are
-// copied in floats, and a narrower result is rounded from floats.
+// cuBLAS multiplies no float with another type: an operand is split in three
+// (exec/split_shape.hpp), or both are copied in floats, and a narrower result is rounded from
+// floats.
 template <class A, class B, class C>
 void gemm(MemoryMeter const& exec,
           Transpose ta,
@@ -174,25 +176,28 @@ void gemm(MemoryMeter const& exec,
           Result,
           View<C, 2, MemoryMeter> c)
 {
-  using TA = std::remove_const_t<A>;
-  using TB = std::remove_const_t<B>;
-  if (exec.like() == MeteredSpace::host || exec.products() == Products::own ||
-      a.extent(ta == Transpose::no ? 1 : 0) == 0) {
-    return;
-  }
+  using TA        = std::remove_const_t<A>;
+  using TB        = std::remove_const_t<B>;
+  index_t const k = a.extent(ta == Transpose::no ? 1 : 0);
+  if (exec.like() == MeteredSpace::host || exec.products() == Products::own || k == 0) { return; }
   if constexpr (!(std::same_as<TA, TB> && (std::same_as<C, TA> || std::same_as<C, float>))) {
     constexpr bool narrow = !std::same_as<C, float>;
-    Tensor<float, 2, MemoryMeter> const product(exec, narrow ? c.extent(0) : 0, c.extent(1));
-    auto const copy = [&](auto const& x, index_t each) {
-      return detail::MeteredScratch(exec, x.size() * each);
-    };
-    if constexpr (std::same_as<TA, float> && std::same_as<TB, BFloat16>) {
-      auto const split = copy(a, 3 * sizeof(BFloat16));
-    } else if constexpr (std::same_as<TA, BFloat16> && std::same_as<TB, float>) {
-      auto const split = copy(b, 3 * sizeof(BFloat16));
+    constexpr bool of_a   = std::same_as<TA, float> && std::same_as<TB, BFloat16>;
+    constexpr bool of_b   = std::same_as<TA, BFloat16> && std::same_as<TB, float>;
+    if constexpr (of_a || of_b) {
+      index_t const m = c.extent(0), n = c.extent(1);
+      detail::SplitShape const shape(of_a ? m : n, of_a ? n : m, k);
+      index_t const rounded = narrow && shape.along_k ? c.size() : 0;
+      Tensor<BFloat16, 1, MemoryMeter> const parts(exec, shape.parts()),
+          copies(exec, shape.copies());
+      Tensor<float, 1, MemoryMeter> const results(exec, shape.results() + rounded);
     } else {
-      auto const of_a = copy(a, std::same_as<TA, float> ? 0 : sizeof(float));
-      auto const of_b = copy(b, std::same_as<TB, float> ? 0 : sizeof(float));
+      Tensor<float, 2, MemoryMeter> const product(exec, narrow ? c.extent(0) : 0, c.extent(1));
+      auto const copy = [&](auto const& x, index_t each) {
+        return detail::MeteredScratch(exec, x.size() * each);
+      };
+      auto const a_copy = copy(a, std::same_as<TA, float> ? 0 : sizeof(float));
+      auto const b_copy = copy(b, std::same_as<TB, float> ? 0 : sizeof(float));
     }
   }
 }

@@ -90,8 +90,9 @@ struct PartInBlocks {
 // A gate (route/gate.hpp), but that backward_weights takes the gradients of each block.
 template <class GateT>
 struct GateInBlocks : PartInBlocks<GateT, GateLayout<typename GateT::Sizes>> {
-  using Base = PartInBlocks<GateT, GateLayout<typename GateT::Sizes>>;
-  using kind = gate_kind;
+  using Base                    = PartInBlocks<GateT, GateLayout<typename GateT::Sizes>>;
+  using kind                    = gate_kind;
+  static constexpr bool reads_x = gate_reads_x<GateT>();
   template <class T, class ExecT>
   using Params = typename Base::template Params<T, ExecT>;
   template <class T, class ExecT>

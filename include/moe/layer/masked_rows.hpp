@@ -24,14 +24,14 @@ struct MaskedRow {
   }
 };
 
-// x itself, or a copy in `memory` (T, D).
+// x itself, or a copy in `memory` (T, D) where there is some.
 template <class ExecT, class T>
 View<T const, 2, ExecT> masked_rows(ExecT const& exec,
                                     View<T const, 2, ExecT> x,
                                     View<std::uint8_t const, 1, ExecT> mask,
                                     Tensor<T, 2, ExecT>& memory)
 {
-  if (mask.empty()) { return x; }
+  if (memory.bytes() == 0) { return x; }
   exec.for_each_row(x.extent(0), MaskedRow<T, ExecT>{x, mask, memory.view()});
   return memory.const_view();
 }

@@ -185,12 +185,14 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                             [[maybe_unused]] View<T const, 2, ExecT> dy,
                             WorkT& work) const
   {
-    auto const phase    = exec.phase(Phase::router);
-    auto const d_logits = work.d_logits.const_view();
-    auto const addend   = work.addend.view();
-    auto const gate_x   = detail::masked_rows(exec, in.x, in.mask, work.masked_x);
-    gate_.backward_data(
-        exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, addend);
+    auto const phase                     = exec.phase(Phase::router);
+    [[maybe_unused]] auto const addend   = work.addend.view();
+    [[maybe_unused]] auto const d_logits = work.d_logits.const_view();
+    [[maybe_unused]] auto const gate_x   = detail::masked_rows(exec, in.x, in.mask, work.masked_x);
+    if constexpr (State::has_dx_addend) {
+      gate_.backward_data(
+          exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, addend);
+    }
     if constexpr (has_shared) {
       auto const of_shared = exec.phase(Phase::shared_expert);
       shared_.backward_data(exec, params.shared, saved.shared, in.x, dy, work.shared, addend);
@@ -208,7 +210,7 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
   {
     auto const phase    = exec.phase(Phase::router);
     auto const d_logits = work.d_logits.const_view();
-    auto const gate_x   = in.mask.empty() ? in.x : work.masked_x.const_view();
+    auto const gate_x   = work.masked_x.bytes() == 0 ? in.x : work.masked_x.const_view();
     auto const weights  = [&](auto const& to_gate, [[maybe_unused]] auto const&... to_shared) {
       gate_.backward_weights(
           exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, to_gate);

@@ -67,6 +67,9 @@ class LayerState : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT
   }
 
  protected:
+  // Whether anything but the experts adds to dx.
+  static constexpr bool has_dx_addend = has_shared || gate_reads_x<GateT>();
+
   template <class T, class ExecT>
   [[nodiscard]] auto make_shared([[maybe_unused]] ExecT const& exec,
                                  [[maybe_unused]] Sizes const& sizes,
@@ -119,7 +122,7 @@ class LayerState : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT
     auto const& sizes = saved.sizes;
     return {.d_weight = Tensor<S, 1, ExecT>(exec, saved.routing.expert.extent(0)),
             .d_logits = Tensor<S, 2, ExecT>(exec, saved.tokens, saved.logits.extent(1)),
-            .addend   = Tensor<S, 2, ExecT>(exec, saved.tokens, sizes.hidden),
+            .addend   = Tensor<S, 2, ExecT>(exec, has_dx_addend ? saved.tokens : 0, sizes.hidden),
             .masked_x = make_masked(exec, in),
             .gate     = gate_.template make_carry<T>(exec, Model::gate_layout(sizes), saved.tokens),
             .experts  = dispatcher_.template make_work<T>(
@@ -144,12 +147,13 @@ class LayerState : public LayerPolicies<RouterT, CapacityT, DispatcherT, ExpertT
             BlockSumWork<S, ExecT>(exec, dispatcher_.communicator().size(), counts, n)};
   }
 
-  // Room for x as the gate reads it; nothing without a mask.
+  // Room for x as the gate reads it; nothing without a mask, or where it does not.
   template <class T, class ExecT>
   [[nodiscard]] Tensor<T, 2, ExecT> make_masked(ExecT const& exec,
                                                 LayerInput<T, ExecT> const& in) const
   {
-    return Tensor<T, 2, ExecT>(exec, in.mask.empty() ? 0 : in.x.extent(0), in.x.extent(1));
+    bool const masks = gate_reads_x<GateT>() && !in.mask.empty();
+    return Tensor<T, 2, ExecT>(exec, masks ? in.x.extent(0) : 0, in.x.extent(1));
   }
 
   // Room for the shared expert's part of y; nothing without one.

@@ -22,11 +22,24 @@ struct GateLayout {
 //   Carry<T, ExecT>             what backward_data leaves for backward_weights, and their scratch
 //   make_saved, make_carry      allocate for T tokens; nothing else below may allocate
 //   check(check, layout)        optional: throws for sizes that it cannot have
+//   reads_x                     optional: false where x has no part in the logits: dx is zeros, and
+//                               backward_data is called only where somebody adds to them
 //   forward(exec, params, step, x, saved, logits)                 logits (T, N) = gate(x (T, D))
 //   backward_data(exec, params, saved, step, x, d_logits, carry, dx)   dx (T, D) = ...
 //   backward_weights(exec, params, saved, step, x, d_logits, carry, grads)   grads += ...
 // Logits, d_logits and this dx are accumulator_t<T>; `step` is one StepState in the space's memory,
 // or empty for the defaults.
+
+// Whether x has a gradient through it.
+template <class G>
+constexpr bool gate_reads_x()
+{
+  if constexpr (requires { G::reads_x; }) {
+    return G::reads_x;
+  } else {
+    return true;
+  }
+}
 
 template <class G>
 concept HasGateKind = std::same_as<typename G::kind, gate_kind>;

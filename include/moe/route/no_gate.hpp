@@ -5,7 +5,8 @@
 namespace moe {
 
 struct NoGate {
-  using kind = gate_kind;
+  using kind                    = gate_kind;
+  static constexpr bool reads_x = false;
   struct Sizes {
     friend bool operator==(Sizes const&, Sizes const&) = default;
   };

@@ -5,42 +5,13 @@
 #include <moe/core/element.hpp>
 #include <moe/core/tensor.hpp>
 #include <moe/exec/cuda.cuh>
+#include <moe/exec/cuda/cublas_product.cuh>
 #include <moe/exec/cuda/plain_gemm.cuh>
+#include <moe/exec/cuda/split_gemm.cuh>
 #include <moe/exec/gemm.hpp>
 
 namespace moe {
 namespace detail {
-
-template <class T>
-constexpr cudaDataType cublas_type()
-{
-  if constexpr (std::is_same_v<T, float>) {
-    return CUDA_R_32F;
-  } else if constexpr (std::is_same_v<T, Half>) {
-    return CUDA_R_16F;
-  } else {
-    static_assert(std::is_same_v<T, BFloat16>, "moe::Cuda: elements are float, Half or BFloat16");
-    return CUDA_R_16BF;
-  }
-}
-
-// A float as a sum of three BFloat16, exact but for what underflows or rounds to infinity, so that
-// tensor cores can multiply it with BFloat16 without loss. What is not finite becomes NaN.
-struct SplitRow {
-  View<float const, 2, Cuda> from;  // (M, N)
-  View<BFloat16, 3, Cuda> to;       // (3, M, N)
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t r) const
-  {
-    for (index_t i = team.lane(); i < from.extent(1); i += team.size()) {
-      float rest = from(r, i);
-      for (int part = 0; part < 3; ++part) {
-        to(part, r, i) = BFloat16(rest);
-        rest -= to(part, r, i);
-      }
-    }
-  }
-};
 
 template <class T>
 struct ToFloatRow {
@@ -51,20 +22,6 @@ struct ToFloatRow {
   {
     for (index_t i = team.lane(); i < from.extent(1); i += team.size()) {
       to(r, i) = static_cast<float>(from(r, i));
-    }
-  }
-};
-
-template <class C>
-struct StoreRow {
-  View<float const, 2, Cuda> from;
-  bool add;
-  View<C, 2, Cuda> to;
-  template <Team G>
-  MOE_HOST_DEVICE void operator()(G team, index_t r) const
-  {
-    for (index_t i = team.lane(); i < from.extent(1); i += team.size()) {
-      to(r, i) = static_cast<C>(add ? static_cast<float>(to(r, i)) + from(r, i) : from(r, i));
     }
   }
 };
@@ -84,47 +41,9 @@ View<float const, 2, Cuda> as_float(Cuda const& exec,
   }
 }
 
-// Row-major c (m, n) = op(a) op(b) + beta c is column-major c^T = op(b)^T op(a)^T.
-template <class T, class C>
-void cublas_product(Cuda const& exec,
-                    Transpose ta,
-                    T const* a,
-                    Transpose tb,
-                    T const* b,
-                    index_t m,
-                    index_t n,
-                    index_t k,
-                    float beta,
-                    C* c)
-{
-  if (m == 0 || n == 0) { return; }
-  float const alpha = 1;
-  auto const op     = [](Transpose t) { return t == Transpose::no ? CUBLAS_OP_N : CUBLAS_OP_T; };
-  auto const stride = [](index_t i) { return i == 0 ? index_t{1} : i; };
-  MOE_CUBLAS_TRY(cublasGemmEx_64(exec.cublas(),
-                                 op(tb),
-                                 op(ta),
-                                 n,
-                                 m,
-                                 k,
-                                 &alpha,
-                                 b,
-                                 cublas_type<T>(),
-                                 stride(tb == Transpose::no ? n : k),
-                                 a,
-                                 cublas_type<T>(),
-                                 stride(ta == Transpose::no ? k : m),
-                                 &beta,
-                                 c,
-                                 cublas_type<C>(),
-                                 stride(n),
-                                 CUBLAS_COMPUTE_32F,
-                                 CUBLAS_GEMM_DEFAULT));
-}
-
 // c (m, n) in floats, of operands that cuBLAS does not multiply with one another.
 template <class TA, class TB>
-void mixed_product(Cuda const& exec,
+void float_product(Cuda const& exec,
                    Transpose ta,
                    View<TA const, 2, Cuda> a,
                    Transpose tb,
@@ -133,29 +52,9 @@ void mixed_product(Cuda const& exec,
                    View<float, 2, Cuda> c)
 {
   index_t const m = c.extent(0), n = c.extent(1), k = a.extent(ta == Transpose::no ? 1 : 0);
-  auto const product = [&](auto const* of_a, auto const* of_b, float keep) {
-    cublas_product(exec, ta, of_a, tb, of_b, m, n, k, keep, c.data_handle());
-  };
-  auto const split = [&](View<float const, 2, Cuda> x) {
-    Tensor<BFloat16, 3, Cuda> parts(exec, 3, x.extent(0), x.extent(1));
-    exec.for_each_row(x.extent(0), SplitRow{x, parts.view()});
-    return parts;
-  };
-  if constexpr (std::is_same_v<TA, float> && std::is_same_v<TB, BFloat16>) {
-    auto const parts = split(a);
-    for (int i = 0; i < 3; ++i) {
-      product(&parts.view()(i, 0, 0), b.data_handle(), i == 0 ? beta : 1);
-    }
-  } else if constexpr (std::is_same_v<TA, BFloat16> && std::is_same_v<TB, float>) {
-    auto const parts = split(b);
-    for (int i = 0; i < 3; ++i) {
-      product(a.data_handle(), &parts.view()(i, 0, 0), i == 0 ? beta : 1);
-    }
-  } else {
-    Tensor<float, 2, Cuda> a_memory, b_memory;
-    auto const fa = as_float<TA>(exec, a, a_memory), fb = as_float<TB>(exec, b, b_memory);
-    product(fa.data_handle(), fb.data_handle(), beta);
-  }
+  Tensor<float, 2, Cuda> a_memory, b_memory;
+  auto const fa = as_float<TA>(exec, a, a_memory), fb = as_float<TB>(exec, b, b_memory);
+  cublas_product(exec, ta, fa.data_handle(), tb, fb.data_handle(), m, n, k, beta, c.data_handle());
 }
 
 }  // namespace detail
@@ -190,13 +89,15 @@ void gemm(Cuda const& exec,
   if constexpr (std::is_same_v<TA, TB> && (std::is_same_v<C, TA> || std::is_same_v<C, float>)) {
     detail::cublas_product(
         exec, ta, a.data_handle(), tb, b.data_handle(), m, n, k, beta, c.data_handle());
+  } else if constexpr (detail::split_operands<TA, TB>) {
+    detail::split_product<TA, TB, C>(exec, ta, a, tb, b, result, c);
   } else {
     // cuBLAS has no mixed operands: in floats, and rounded once where the result is narrower.
     if constexpr (std::is_same_v<C, float>) {
-      detail::mixed_product<TA, TB>(exec, ta, a, tb, b, beta, c);
+      detail::float_product<TA, TB>(exec, ta, a, tb, b, beta, c);
     } else {
       Tensor<float, 2, Cuda> product(exec, m, n);
-      detail::mixed_product<TA, TB>(exec, ta, a, tb, b, 0, product.view());
+      detail::float_product<TA, TB>(exec, ta, a, tb, b, 0, product.view());
       exec.for_each_row(m, detail::StoreRow<C>{product.const_view(), result == Result::add, c});
     }
   }

@@ -186,8 +186,8 @@ void grouped_gemm_weights(Cuda const& exec,
         detail::aligned_16(p.c, n) && groups.rows <= detail::most_row_steps) {
       if constexpr (!std::is_same_v<KernelT, detail::UniformWarps> &&
                     (std::is_same_v<G, A> || std::is_same_v<G, float>)) {
-        if (result == Result::add && detail::hopper_grouped_weights<KernelT>(
-                                         exec, p, a.base.extent(0), b.base.extent(0), name)) {
+        if (detail::hopper_grouped_weights<KernelT>(
+                exec, p, a.base.extent(0), b.base.extent(0), name)) {
           return;
         }
       }

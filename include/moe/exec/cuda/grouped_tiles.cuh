@@ -50,6 +50,12 @@ inline index_t row_tiles_bound(RowGroups<Cuda> const& groups, int tile_rows)
   return groups.rows / tile_rows + experts;
 }
 
+// An expert's row tiles: those of the experts before it are `before`.
+struct ExpertRowTiles {
+  Id expert;  // -1: none
+  index_t before, count;
+};
+
 // Of the rows kind: which expert's rows the `tile`-th row tile has. All lanes of a warp ask
 // together; asked in ascending order, it goes on from where it was.
 class RowTileSearch {
@@ -59,6 +65,16 @@ class RowTileSearch {
   {
   }
   __device__ GroupedTile operator()(index_t tile)
+  {
+    auto const of = expert_of(tile);
+    return of.expert < 0 ? GroupedTile{-1, 0, 0, 0} : tile_of(of.expert, tile - of.before);
+  }
+  __device__ GroupedTile tile_of(Id expert, index_t its_tile) const
+  {
+    index_t const m0 = groups_.begin(expert) + its_tile * tile_rows_;
+    return {expert, static_cast<Id>(m0), static_cast<Id>(groups_.end(expert)), 0};
+  }
+  __device__ ExpertRowTiles expert_of(index_t tile)
   {
     if (tile < before_) {
       first_  = groups_.first;
@@ -76,15 +92,14 @@ class RowTileSearch {
       }
       unsigned const here = __ballot_sync(~0u, before_ + through > tile);
       if (here != 0) {
-        int const owner        = __ffs(static_cast<int>(here)) - 1;
-        index_t const previous = __shfl_sync(~0u, before_ + through - mine, owner);
-        Id const expert        = first_ + owner;
-        index_t const m0       = groups_.begin(expert) + (tile - previous) * tile_rows_;
-        return {expert, static_cast<Id>(m0), static_cast<Id>(groups_.end(expert)), 0};
+        int const owner = __ffs(static_cast<int>(here)) - 1;
+        return {first_ + owner,
+                __shfl_sync(~0u, before_ + through - mine, owner),
+                __shfl_sync(~0u, mine, owner)};
       }
       before_ += __shfl_sync(~0u, through, 31);
     }
-    return {-1, 0, 0, 0};
+    return {-1, 0, 0};
   }
 
  private:

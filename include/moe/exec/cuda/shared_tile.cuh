@@ -34,10 +34,11 @@ struct MmaMatrixRow {
 
 // wgmma's description of a tile whose rows of 128 bytes are exchanged piece by piece: `leading` and
 // `stride` are the bytes from one block to the next (PTX ISA, matrix descriptor). Adding n / 16
-// describes what lies n bytes further on.
+// describes what lies n bytes further on. An address has 18 bits: what is above them, in a block of
+// a cluster, says which block's it is.
 __device__ inline std::uint64_t wgmma_descriptor(std::uint32_t address, int leading, int stride)
 {
-  return std::uint64_t{address / 16} | static_cast<std::uint64_t>(leading / 16) << 16 |
+  return std::uint64_t{(address & 0x3ffff) / 16} | static_cast<std::uint64_t>(leading / 16) << 16 |
          static_cast<std::uint64_t>(stride / 16) << 32 | std::uint64_t{1} << 62;
 }
 

@@ -27,7 +27,8 @@ struct ActivatedBackwardRows : RowsProduct<T> {
   index_t partial_stride;
 };
 
-// Pre-activations of 64 columns, from column n of the tile on, to a stage: both warpgroups' rows.
+// Pre-activations of 64 columns, from column n of the tile on, to a stage: both warpgroups' rows,
+// and behind each one's a box for its weighted activations.
 template <class ActivationT, class T, class Tuning>
 __device__ __forceinline__ void copy_for_store(ActivatedBackwardRows<ActivationT, T> const& args,
                                                HopperMemory<Tuning>& memory,
@@ -36,15 +37,16 @@ __device__ __forceinline__ void copy_for_store(ActivatedBackwardRows<ActivationT
                                                int n)
 {
   constexpr int arity = ActivationT::arity;
-  static_assert(2 * arity * HopperTile::box_bytes <= HopperTile::stage_bytes);
-  int const warpgroups = tile.m1 - tile.m0 > 64 ? 2 : 1;
+  static_assert(2 * (arity + 1) * HopperTile::box_bytes <= HopperTile::stage_bytes);
+  int const rows = tile.m1 - tile.m0, warpgroups = rows <= 0 ? 0 : rows > 64 ? 2 : 1;
   memory.ring.fill(stage, warpgroups * arity * HopperTile::box_bytes);
+#pragma unroll 1
   for (int warpgroup = 0; warpgroup < warpgroups; ++warpgroup) {
 #pragma unroll
     for (int part = 0; part < arity; ++part) {
       load_box<2>(args.pre_map[part],
                   {tile.n0 + n, tile.m0 + warpgroup * 64},
-                  memory.stage[stage] + (warpgroup * arity + part) * HopperTile::box_bytes,
+                  memory.stage[stage] + (warpgroup * (arity + 1) + part) * HopperTile::box_bytes,
                   &memory.ring.full[stage]);
     }
   }
@@ -87,7 +89,6 @@ __device__ __forceinline__ void backward_of_two(ActivationT const& activation,
 template <class ActivationT, class T, class Products>
 __device__ __forceinline__ void store_rows(ActivatedBackwardRows<ActivationT, T> const& args,
                                            Products& products,
-                                           ResultBoxes& boxes,
                                            GroupedTile const& tile,
                                            int row,
                                            float const (&acc)[128])
@@ -103,23 +104,23 @@ __device__ __forceinline__ void store_rows(ActivatedBackwardRows<ActivationT, T>
     int const r = first + of * 8;
     weight[of]  = r < tile.m1 ? args.weight[r] : 0.f;
   }
-  int before = -1;  // the stage whose gradients are on their way
+  int before = -1;  // the stage from which is being stored
 #pragma unroll
   for (int box = 0; box < HopperTile::columns / 64; ++box) {
     if (box * 64 < columns) {
-      BoxResults weighted          = {};
-      int const stage              = products.take_stage();
-      unsigned char* const z_boxes = products.part(stage, arity * HopperTile::box_bytes);
+      int const stage            = products.take_stage();
+      unsigned char* const boxes = products.part(stage, (arity + 1) * HopperTile::box_bytes);
+      unsigned char* const a_box = boxes + arity * HopperTile::box_bytes;
       // Two blocks of eight columns at a time, so that registers suffice. Gradients take the
       // place of their pre-activations, all of which are of this warp's rows.
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
         if (box * 64 + j * 8 < columns) {
           std::uint32_t z_at[arity];
-          BlockPair z[arity], d_pre[arity] = {};
+          BlockPair z[arity], d_pre[arity] = {}, weighted = {};
 #pragma unroll
           for (int part = 0; part < arity; ++part) {
-            z_at[part] = place(shared_address(z_boxes + part * HopperTile::box_bytes), j);
+            z_at[part] = place(shared_address(boxes + part * HopperTile::box_bytes), j);
             load_block_pair(z_at[part], z[part]);
           }
 #pragma unroll
@@ -136,7 +137,7 @@ __device__ __forceinline__ void store_rows(ActivatedBackwardRows<ActivationT, T>
                                    acc[block * 4 + of * 2 + 1],
                                    weight[of],
                                    sum[of],
-                                   weighted[j + k][of],
+                                   weighted[k][of],
                                    d_pre);
               }
             }
@@ -145,31 +146,29 @@ __device__ __forceinline__ void store_rows(ActivatedBackwardRows<ActivationT, T>
           for (int part = 0; part < arity; ++part) {
             store_block_pair(z_at[part], d_pre[part]);
           }
+          store_block_pair(place(shared_address(a_box), j), weighted);
         }
       }
-      boxes.template store<0>(
-          args.c_map,
-          tile.n0 + box * 64,
-          row,
-          tile.m1,
-          weighted,
-          [&] {
-            if (before >= 0) { products.give_back(before); }
-          },
-          [&] {
+      cuda::ptx::fence_proxy_async(cuda::ptx::space_shared);
+      products.meet();
+      if (products.stores()) {
+        store_ragged_box(args.c_map, tile.n0 + box * 64, row, tile.m1, a_box);
 #pragma unroll
-            for (int part = 0; part < arity; ++part) {
-              store_ragged_box(args.d_pre_map[part],
-                               tile.n0 + box * 64,
-                               row,
-                               tile.m1,
-                               z_boxes + part * HopperTile::box_bytes);
-            }
-          });
+        for (int part = 0; part < arity; ++part) {
+          store_ragged_box(args.d_pre_map[part],
+                           tile.n0 + box * 64,
+                           row,
+                           tile.m1,
+                           boxes + part * HopperTile::box_bytes);
+        }
+        cuda::ptx::cp_async_bulk_commit_group();
+        cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<1>{});
+        if (before >= 0) { products.give_back(before); }
+      }
       before = stage;
     }
   }
-  boxes.wait_read([&] { products.give_back(before); });
+  products.hold(-1, before);
 #pragma unroll
   for (int of = 0; of < 2; ++of) {
     sum[of] += __shfl_xor_sync(~0u, sum[of], 1);
@@ -229,6 +228,11 @@ MOE_HIDDEN bool hopper_down_backward(Cuda const& exec,
                                      ActivateBackwardRow<ActivationT, T, Cuda> const& row,
                                      View<T, 2, Cuda> dx)
 {
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(groups)) {
+      return hopper_down_backward<InPairs<Tuning>>(exec, groups, w, row, dx);
+    }
+  }
   constexpr int arity = ActivationT::arity;
   using Product       = ActivatedBackwardRows<ActivationT, T>;
   auto const kernel   = &hopper_rows_kernel<Product, Major::lanes, Tuning>;
@@ -252,7 +256,7 @@ MOE_HIDDEN bool hopper_down_backward(Cuda const& exec,
                                   nullptr,
                                   row.da.data_handle()};
   if (!hopper_takes(exec, kernel, p, row.dy.base.extent(0))) { return false; }
-  TileOrder const order(row_tiles_bound(groups, HopperTile::rows), partials);
+  auto const order    = hopper_order<Product, Tuning>(groups, F);
   auto* const partial = reinterpret_cast<float*>(dx.data_handle());
   Product args{
       {{}, {}, {}, p, order}, {}, {}, row.activation, row.weight.data_handle(), partial, stride};

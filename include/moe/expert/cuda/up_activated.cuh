@@ -22,69 +22,91 @@ struct ActivatedRows : RowsProduct<T> {
   bool stores_pre;
 };
 
-// Pre-activations, rounded: columns 64 box ... of a part of the tile, whose bias begins at `bias`
-// for this thread, or is null.
+// Pre-activations, rounded, of two neighbouring blocks of eight columns, of which `columns` exist
+// and whose bias begins at `bias` for this thread, or is null.
 template <class T>
-__device__ __forceinline__ void round_results(
-    float const (&acc)[128], int first_block, T const* bias, int columns, BoxResults& z)
+__device__ __forceinline__ void round_results(float const* acc,
+                                              T const* bias,
+                                              int columns,
+                                              BlockPair& z)
 {
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    float const* const x = acc + (first_block + j) * 4;
+  for (int k = 0; k < 2; ++k) {
+    float const* const x = acc + k * 4;
     std::uint32_t add    = 0;
-    if (bias != nullptr && j * 8 < columns) {
-      add = *reinterpret_cast<std::uint32_t const*>(bias + j * 8);
+    if (bias != nullptr && k * 8 < columns) {
+      add = *reinterpret_cast<std::uint32_t const*>(bias + k * 8);
     }
     float const b0 = unpack<T>(add, 0), b1 = unpack<T>(add, 1);
-    z[j][0] = pack_two<T>(b0 + x[0], b1 + x[1]);
-    z[j][1] = pack_two<T>(b0 + x[2], b1 + x[3]);
+    z[k][0] = pack_two<T>(b0 + x[0], b1 + x[1]);
+    z[k][1] = pack_two<T>(b0 + x[2], b1 + x[3]);
   }
 }
 
-template <class ActivationT, class T, class Products>
-__device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& args,
-                                           Products&,
-                                           ResultBoxes& boxes,
-                                           GroupedTile const& tile,
-                                           int row,
-                                           float const (&acc)[128])
+// Blocks of columns are worked on two at a time, behind a branch that the compiler does not know,
+// as there are not enough registers for all at once.
+template <bool StoresPre, class ActivationT, class T, class Products>
+__device__ __forceinline__ void store_activated(ActivatedRows<ActivationT, T> const& args,
+                                                Products& products,
+                                                GroupedTile const& tile,
+                                                int row,
+                                                float const (&acc)[128])
 {
-  constexpr int parts = ActivationT::arity;
+  constexpr int parts = ActivationT::arity, width = HopperTile::columns / parts;
+  constexpr int each  = StoresPre ? parts + 1 : 1;  // boxes of 64 columns
   int const columns   = static_cast<int>(args.p.n) - tile.n0;
   int const mine      = static_cast<int>(threadIdx.x) % 4 * 2;
   T const* const bias = args.p.bias == nullptr
                             ? nullptr
                             : args.p.bias + tile.expert * parts * args.p.n + tile.n0 + mine;
+  ResultBoxes<Products> boxes(products);
 #pragma unroll
-  for (int box = 0; box < HopperTile::columns / parts / 64; ++box) {
+  for (int box = 0; box < width / 64; ++box) {
     if (box * 64 < columns) {
-      BoxResults z[parts], a = {};
-#pragma unroll
-      for (int part = 0; part < parts; ++part) {
-        round_results<T>(acc,
-                         part * (HopperTile::columns / parts / 8) + box * 8,
-                         bias == nullptr ? nullptr : bias + part * args.p.n + box * 64,
-                         columns - box * 64,
-                         z[part]);
-        if (args.stores_pre) {
-          boxes.store(args.pre_map[part], tile.n0 + box * 64, row, tile.m1, z[part]);
-        }
-      }
-      // Two blocks at a time: a branch that the compiler does not know keeps it from working on all
-      // activations at once, for which there are not enough registers.
+      boxes.template open<each>();
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
-        if (box * 64 + j * 8 < columns) {
+        int const column = box * 64 + j * 8;
+        if (column < columns) {
+          BlockPair z[parts];
+          std::uint32_t a[4];
+#pragma unroll
+          for (int part = 0; part < parts; ++part) {
+            round_results<T>(acc + (part * width + column) / 2,
+                             bias == nullptr ? nullptr : bias + part * args.p.n + column,
+                             columns - column,
+                             z[part]);
+            if constexpr (StoresPre) {
+              std::uint32_t four[4] = {z[part][0][0], z[part][0][1], z[part][1][0], z[part][1][1]};
+              boxes.put(part, j, four);
+            }
+          }
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            a[j + i / 2][i % 2] =
-                pack_two<T>(args.activation(unpack_column<T>(z, j + i / 2, i % 2, 0)),
-                            args.activation(unpack_column<T>(z, j + i / 2, i % 2, 1)));
+            a[i] = pack_two<T>(args.activation(unpack_column<T>(z, i / 2, i % 2, 0)),
+                               args.activation(unpack_column<T>(z, i / 2, i % 2, 1)));
           }
+          boxes.put(each - 1, j, a);
         }
       }
-      boxes.store(args.c_map, tile.n0 + box * 64, row, tile.m1, a);
+      boxes.template close<each>([&](int i, unsigned char const* from) {
+        CUtensorMap const& map = i == each - 1 ? args.c_map : args.pre_map[i % parts];
+        store_ragged_box(map, tile.n0 + box * 64, row, tile.m1, from);
+      });
     }
+  }
+}
+template <class ActivationT, class T, class Products>
+__device__ __forceinline__ void store_rows(ActivatedRows<ActivationT, T> const& args,
+                                           Products& products,
+                                           GroupedTile const& tile,
+                                           int row,
+                                           float const (&acc)[128])
+{
+  if (args.stores_pre) {
+    store_activated<true>(args, products, tile, row, acc);
+  } else {
+    store_activated<false>(args, products, tile, row, acc);
   }
 }
 
@@ -103,7 +125,12 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
                                     View<T, 2, Cuda> pre,  // empty: not stored
                                     View<T, 2, Cuda> a)
 {
-  constexpr int parts = ActivationT::arity, columns = HopperTile::columns / parts;
+  if constexpr (may_choose_pairs<Tuning>) {
+    if (choose_pairs<Tuning>(groups)) {
+      return hopper_up_activated<InPairs<Tuning>>(exec, groups, x, w, bias, activation, pre, a);
+    }
+  }
+  constexpr int parts    = ActivationT::arity;
   char const* const name = "moe::Ffn, up projection";
   using Product          = ActivatedRows<ActivationT, T>;
   auto const kernel      = &hopper_rows_kernel<Product, Major::k, Tuning>;
@@ -124,10 +151,10 @@ MOE_HIDDEN bool hopper_up_activated(Cuda const& exec,
                                   bias.data_handle(),
                                   a.data_handle()};
   if (!hopper_takes(exec, kernel, p, x.base.extent(0))) { return false; }
-  TileOrder const order(row_tiles_bound(groups, HopperTile::rows), tiles_of(F, columns));
+  auto const order = hopper_order<Product, Tuning>(groups, F);
   Product args{{{}, {}, {}, p, order}, {}, activation, pre.data_handle() != nullptr};
   if (p.a.index == nullptr) { args.a_map = rows_map(p.a.base, x.base.extent(0), k, k, 64); }
-  args.w_map = matrices_map(p.b.base, w.extent(0) * parts, F, k, columns);
+  args.w_map = matrices_map(p.b.base, w.extent(0) * parts, F, k, w_box_rows<Product, Tuning>);
   args.c_map = ragged_rows_map(p.c, F, F, 64);
   for (int part = 0; args.stores_pre && part < parts; ++part) {
     args.pre_map[part] = ragged_rows_map(pre.data_handle() + part * F, F, parts * F, 64);

@@ -3,6 +3,7 @@
 // columns of a tile of them, by ragged tensor maps or, through an index, by copies of 16 bytes.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
+#include <moe/exec/cuda/hopper/copy_gradients.cuh>
 #include <moe/exec/cuda/hopper/instructions.cuh>
 #include <moe/exec/cuda/hopper/weights_product.cuh>
 #include <moe/exec/cuda/mma.cuh>
@@ -96,24 +97,6 @@ __device__ __forceinline__ void copy_column_boxes(CUtensorMap const& map,
   }
 }
 
-// What of dw the tile adds to, to the second-level cache, by `threads` threads.
-template <class T, class G>
-__device__ __forceinline__ void prefetch_gradients(WeightsProduct<T, G> const& args,
-                                                   WeightsTile const& tile,
-                                                   int thread,
-                                                   int threads)
-{
-  constexpr int line = 128 / static_cast<int>(sizeof(G)), lines = HopperTile::columns / line;
-  int const rows    = min(static_cast<int>(args.p.m) - tile.m0, HopperTile::rows);
-  int const columns = static_cast<int>(args.p.n) - tile.n0;
-  G const* const dw = args.p.c + (index_t{tile.expert} * args.p.m + tile.m0) * args.p.n + tile.n0;
-  int const column  = thread % lines * line;
-  if (column >= columns) { return; }
-  for (int row = thread / lines; row < rows; row += threads / lines) {
-    prefetch_line(dw + row * args.p.n + column);
-  }
-}
-
 template <class T, class G, class Tuning>
 __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& args,
                                                   WeightsMemory<Tuning>& memory,
@@ -123,10 +106,11 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
   auto const& p       = args.p;
   bool const gather_a = p.a.index != nullptr, gather_b = p.b.index != nullptr;
   bool const gathered = gather_a || gather_b;
-  if (!gathered && thread >= 32) { return; }  // one thread has all copied; its warp prefetches
-  WeightsTileWalk walk(p.groups, args.order);
+  if (!gathered && thread > 0) { return; }  // one thread has all copied
+  WeightsTileWalk walk(p.groups, args.order, p.result == Result::overwrite);
   GatheredColumns<T, HopperTile::rows> a(p.a, thread);
   GatheredColumns<T, HopperTile::columns> b(p.b, thread);
+  OldGradients<T, G, Tuning> old(args, memory);  // of thread 0
   RingPlace at;
   auto const arrive = [&] {
     if (gathered) { arrive_after_copies(&memory.ring.full[at.stage]); }
@@ -139,13 +123,15 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
     if (gather_b) { b.start(tile.n0, p.n, tile.k0, tile.k1); }
     int const a_boxes = gather_a ? 0 : column_boxes(p.m, tile.m0, HopperTile::rows / 64);
     int const b_boxes = gather_b ? 0 : column_boxes(p.n, tile.n0, HopperTile::columns / 64);
-    int old_in        = (tile.k1 - tile.k0 + depth - 1) / depth - Tuning::old_ahead;
-    old_in            = max(old_in, 0);
-    for (Id k = tile.k0; k < tile.k1; k += depth) {
+    // A tile without rows has a step of zeros.
+    int const steps = max((tile.k1 - tile.k0 + depth - 1) / depth, 1);
+    int const ask   = old.ask_after(steps);
+    for (int step = 0; step < steps; ++step) {
       memory.ring.wait_empty(at);
       if (thread == 0) {
+        Id const k                = tile.k0 + step * depth;
         std::uint64_t* const full = &memory.ring.full[at.stage];
-        if (k == tile.k0) { memory.tile[at.stage] = tile; }
+        if (step == 0) { memory.tile[at.stage] = tile; }
         memory.ring.fill(at.stage, (a_boxes + b_boxes) * (depth * 128));
         copy_column_boxes(args.a_map, a_boxes, tile.m0, k, tile.k1, memory.a(at.stage), full);
         copy_column_boxes(args.b_map, b_boxes, tile.n0, k, tile.k1, memory.b(at.stage), full);
@@ -153,9 +139,13 @@ __device__ __forceinline__ void copy_column_tiles(WeightsProduct<T, G> const& ar
       if (gather_a) { a.copy(shared_address(memory.a(at.stage))); }
       if (gather_b) { b.copy(shared_address(memory.b(at.stage))); }
       arrive();
-      if (Tuning::old_ahead > 0 && old_in-- == 0) {
-        prefetch_gradients(args, tile, thread, gathered ? HopperTile::copying : 32);
-      }
+      if (thread == 0 && step == ask) { old.to_own_boxes(tile); }
+    }
+    int const boxes = GradientBoxes::count<G>(static_cast<int>(p.n) - tile.n0);
+    for (int stages = GradientBoxes::stages(boxes), i = 0; i < stages; ++i) {
+      memory.ring.wait_empty(at);
+      if (thread == 0) { old.to_stage(tile, i, at.stage); }
+      arrive();
     }
     __syncwarp();
   }

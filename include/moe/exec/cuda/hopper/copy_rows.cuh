@@ -17,15 +17,23 @@ class GatheredCopies {
  public:
   __device__ explicit GatheredCopies(int thread) : piece_{thread % 8}, first_row_{thread / 8} {}
 
-  __device__ __forceinline__ void start(StoredRows<T> const& rows, GroupedTile const& tile, int k)
+  // Asks where a tile's rows are, to know it when the tile starts.
+  __device__ __forceinline__ void find(StoredRows<T> const& rows, GroupedTile const& tile)
   {
-    from_   = reinterpret_cast<Piece const*>(rows.base) + piece_;
-    k_left_ = k - piece_ * 8;
 #pragma unroll
     for (int i = 0; i < pieces; ++i) {
-      Id const r         = tile.m0 + first_row_ + i * row_step;
-      T const* const row = r < tile.m1 ? rows.row(r) : nullptr;
-      row_[i] = row == nullptr ? zeros : static_cast<std::uint32_t>((row - rows.base) / 8);
+      Id const r = tile.m0 + first_row_ + i * row_step;
+      at_[i]     = r < tile.m1 ? rows.index[r] : -1;
+    }
+  }
+  __device__ __forceinline__ void start(StoredRows<T> const& rows, int k)
+  {
+    auto const row_pieces = static_cast<std::uint32_t>(rows.stride / 8);
+    from_                 = reinterpret_cast<Piece const*>(rows.base) + piece_;
+    k_left_               = k - piece_ * 8;
+#pragma unroll
+    for (int i = 0; i < pieces; ++i) {
+      row_[i] = at_[i] < 0 ? zeros : static_cast<std::uint32_t>(at_[i]) * row_pieces;
     }
   }
   // The next 64 k's.
@@ -54,10 +62,40 @@ class GatheredCopies {
   int piece_, first_row_;
   Piece const* from_ = nullptr;  // this thread's piece of the next step, in row 0
   std::uint32_t row_[pieces];    // in pieces from row 0, or zeros: 32 bits reach 64 GiB
+  Id at_[pieces];                // of the next tile; -1: zeros
   int k_left_ = 0;
 };
 
-// By one thread: all of w's part of a step, and a's where its rows lie side by side. Boxes past the
+// w's part of a step, or half of it for both blocks of a cluster.
+template <Major MajorB, class Product, class Tuning>
+__device__ __forceinline__ void copy_w_boxes(
+    Product const& args, HopperMemory<Tuning>& memory, int stage, GroupedTile const& tile, int k0)
+{
+  // A box of `rows` of w, or of 64 columns.
+  constexpr int parts = Product::parts, rows = w_box_rows<Product, Tuning>;
+  constexpr int boxes = HopperTile::columns / (MajorB == Major::k ? rows : 64);
+  constexpr int mine  = boxes / Tuning::cluster;
+  static_assert(MajorB == Major::k || parts == 1);
+  int const first = Tuning::cluster == 1 ? 0 : static_cast<int>(blockIdx.x) % 2 * mine;
+#pragma unroll
+  for (int i = 0; i < mine; ++i) {
+    int const box                  = first + i;
+    unsigned char* const to        = memory.b(stage) + box * (HopperTile::b_bytes / boxes);
+    std::uint64_t* const full      = &memory.ring.full[stage];
+    std::int32_t const by_k[3]     = {k0,
+                                  parts == 1 ? tile.n0 + box * rows : tile.n0,
+                                  parts == 1 ? tile.expert : tile.expert * parts + box};
+    std::int32_t const by_lanes[3] = {tile.n0 + box * 64, k0, tile.expert};
+    auto const& at                 = MajorB == Major::k ? by_k : by_lanes;
+    if constexpr (Tuning::cluster == 1) {
+      load_box<3>(args.w_map, at, to, full);
+    } else {
+      load_box_to_blocks<3>(args.w_map, at, to, full, 3);
+    }
+  }
+}
+
+// By one thread: w's part of a step, and a's where its rows lie side by side. Boxes past the
 // matrices' ends are zeros.
 template <Major MajorB, class Product, class Tuning>
 __device__ __forceinline__ void copy_boxes(Product const& args,
@@ -69,27 +107,10 @@ __device__ __forceinline__ void copy_boxes(Product const& args,
 {
   std::uint64_t* const full = &memory.ring.full[stage];
   int const rows            = tile.m1 - tile.m0;
-  int const a_boxes         = gathered ? 0 : rows > 64 ? 2 : 1;
+  int const a_boxes         = gathered || rows <= 0 ? 0 : rows > 64 ? 2 : 1;
   memory.ring.fill(stage, HopperTile::b_bytes + a_boxes * (HopperTile::a_bytes / 2));
-  if constexpr (MajorB == Major::k) {
-    constexpr int parts = Product::parts;
-#pragma unroll
-    for (int part = 0; part < parts; ++part) {
-      load_box<3>(args.w_map,
-                  {k0, tile.n0, tile.expert * parts + part},
-                  memory.b(stage) + part * (HopperTile::b_bytes / parts),
-                  full);
-    }
-  } else {
-    static_assert(Product::parts == 1);
-#pragma unroll
-    for (int n = 0; n < HopperTile::columns; n += 64) {
-      load_box<3>(args.w_map,
-                  {tile.n0 + n, k0, tile.expert},
-                  memory.b(stage) + n / 64 * (HopperTile::depth * 128),
-                  full);
-    }
-  }
+  copy_w_boxes<MajorB>(args, memory, stage, tile, k0);
+#pragma unroll 1
   for (int box = 0; box < a_boxes; ++box) {
     load_box<2>(args.a_map,
                 {k0, tile.m0 + box * 64},
@@ -97,54 +118,6 @@ __device__ __forceinline__ void copy_boxes(Product const& args,
                 full);
   }
 }
-
-// How a thread that gathers says that its part of a stage is there, stage after stage.
-template <class Tuning>
-class GatheredArrivals {
-  static constexpr int behind = Tuning::copies_behind;
-  // A stage that nobody is told of is not given back, and the first warpgroup waits for `lead` of
-  // them before any is.
-  static_assert(!Tuning::copiers_fence ||
-                (Tuning::lead + behind <= Tuning::stages && 2 + behind <= Tuning::stages));
-
- public:
-  __device__ explicit GatheredArrivals(HopperMemory<Tuning>& memory) : memory_{memory} {}
-
-  __device__ __forceinline__ void arrive(int stage)
-  {
-    if constexpr (Tuning::copiers_fence) {
-      commit_copies();
-      if (on_their_way_ == behind) {
-        wait_copies<behind>();
-        arrive_next();
-      } else {
-        ++on_their_way_;
-      }
-    } else {
-      arrive_after_copies(&memory_.ring.full[stage]);
-    }
-  }
-  __device__ __forceinline__ void end()  // no copies may be on their way when the thread ends
-  {
-    commit_copies();
-    wait_copies<0>();
-    for (; on_their_way_ > 0; --on_their_way_) {
-      arrive_next();
-    }
-  }
-
- private:
-  __device__ __forceinline__ void arrive_next()
-  {
-    fence_shared_for_tensor_cores();
-    memory_.ring.arrive_full(at_.stage);
-    at_.template step<Tuning::stages>();
-  }
-
-  HopperMemory<Tuning>& memory_;
-  RingPlace at_;  // the first stage of those on their way
-  int on_their_way_ = 0;
-};
 
 template <Major MajorB, class Product, class Tuning>
 __device__ __forceinline__ void copy_row_tiles(Product const& args,
@@ -155,18 +128,19 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
   bool const gathered = args.p.a.index != nullptr;
   if (!gathered && thread >= 32) { return; }  // one warp, for the walk; one thread of it copies
   int const k = static_cast<int>(args.p.k);
-  RowTileWalk walk(args.p.groups, args.order, HopperTile::columns / Product::parts);
+  RowTileWalk walk(
+      args.p.groups, args.order, HopperTile::columns / Product::parts, Tuning::cluster);
   GatheredCopies<T> gather(thread);
-  GatheredArrivals<Tuning> arrivals(memory);
   RingPlace at;
   auto const arrive = [&] {
-    if (gathered) { arrivals.arrive(at.stage); }
+    if (gathered) { arrive_after_copies(&memory.ring.full[at.stage]); }
     at.step<Tuning::stages>();
   };
-  while (true) {
-    auto const tile = walk.next();
-    if (tile.expert < 0) { break; }
-    if (gathered) { gather.start(args.p.a, tile, k); }
+  auto tile = walk.next();
+  if (gathered) { gather.find(args.p.a, tile); }
+  while (tile.expert >= 0) {
+    if (gathered) { gather.start(args.p.a, k); }
+    GroupedTile next{};
     for (int k0 = 0; k0 < k; k0 += HopperTile::depth) {
       memory.ring.wait_empty(at);
       if (thread == 0) {
@@ -175,6 +149,11 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
       }
       if (gathered) { gather.copy(shared_address(memory.a(at.stage))); }
       arrive();
+      if (k0 == 0) {  // the next tile is looked for while there is time
+        __syncwarp();
+        next = walk.next();
+        if (gathered) { gather.find(args.p.a, next); }
+      }
     }
     if constexpr (Product::store_reads) {
       int const columns = static_cast<int>(args.p.n) - tile.n0;
@@ -184,7 +163,7 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
         arrive();
       }
     }
-    __syncwarp();
+    tile = next;
   }
   memory.ring.wait_empty(at);
   if (thread == 0) {
@@ -192,7 +171,10 @@ __device__ __forceinline__ void copy_row_tiles(Product const& args,
     memory.ring.fill(at.stage, 0);
   }
   arrive();
-  if (gathered) { arrivals.end(); }
+  if (gathered) {  // no copies may be on their way when the thread ends
+    commit_copies();
+    wait_copies<0>();
+  }
 }
 
 }  // namespace moe::detail

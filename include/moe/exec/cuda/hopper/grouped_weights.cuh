@@ -1,7 +1,8 @@
 #pragma once
 // The product of weights' gradients on sm_90a by warps of two kinds, as the rows product: one
 // warpgroup copies operands through a ring of stages, two multiply them and add to the gradients,
-// one while the other multiplies.
+// one while the other multiplies. Behind a tile's operands the ring has its old gradients, or room
+// for its results.
 #include <moe/exec/cuda/nvcc_only.cuh>
 
 #include <algorithm>
@@ -26,6 +27,7 @@ __global__ void __launch_bounds__(hopper_threads, 1)
     bool const gathered = args.p.a.index != nullptr || args.p.b.index != nullptr;
     // One thread says how many bytes it has asked for; each of those that gather arrives itself.
     memory.ring.init(gathered ? 1 + Tile::copying : 1, Tile::multiplying / 32);
+    memory.boxes.init(1, Tile::multiplying / 32);
   }
   __syncthreads();
   if (warpgroup == 2) {
@@ -38,7 +40,8 @@ __global__ void __launch_bounds__(hopper_threads, 1)
 #endif
 }
 
-// As hopper_grouped_rows, for gradients that are floats or of the operands' type.
+// As hopper_grouped_rows, for gradients that are floats or of the operands' type. Experts without
+// rows have gradients of zeros where it overwrites.
 template <class Tuning, class T, class G>
 MOE_HIDDEN bool hopper_grouped_weights(Cuda const& exec,
                                        GroupedProduct<T, T, G> const& p,
@@ -53,9 +56,11 @@ MOE_HIDDEN bool hopper_grouped_weights(Cuda const& exec,
   }
   TileOrder const order((p.m + HopperTile::rows - 1) / HopperTile::rows,
                         (p.n + HopperTile::columns - 1) / HopperTile::columns);
-  WeightsProduct<T, G> args{{}, {}, p, order};
+  WeightsProduct<T, G> args{{}, {}, {}, {}, p, order};
   if (p.a.index == nullptr) { args.a_map = ragged_rows_map(p.a.base, p.m, p.m, HopperTile::depth); }
   if (p.b.index == nullptr) { args.b_map = ragged_rows_map(p.b.base, p.n, p.n, HopperTile::depth); }
+  args.old_map        = matrices_map(p.c, p.groups.last, p.m, p.n, 64);
+  args.dw_map         = matrices_map(p.c, p.groups.last, p.m, p.n, 16);
   index_t const tiles = index_t{order.tiles()} * p.groups.experts();
   constexpr int bytes = weights_shared_bytes<Tuning>;
   cuda_try(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);

@@ -42,10 +42,20 @@ __device__ __forceinline__ void arrive_after_copies(std::uint64_t* barrier)
                : "memory");
 }
 
-// Brings the 128 bytes around an address to the second-level cache.
-__device__ __forceinline__ void prefetch_line(void const* at)
+// `arrivals` at the barrier that another block of the cluster, or this one, has where this block
+// has `barrier`. A release of the block's scope alone: of the cluster's it would be a fence of the
+// whole GPU. It tells of reads of the tensor cores, which have been waited for.
+__device__ __forceinline__ void arrive_at_block(std::uint64_t* barrier,
+                                                std::uint32_t block,
+                                                std::uint32_t arrivals)
 {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+  asm volatile(
+      "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote], %2;\n}" ::"r"(
+          static_cast<std::uint32_t>(__cvta_generic_to_shared(barrier))),
+      "r"(block),
+      "r"(arrivals)
+      : "memory");
 }
 
 // Two neighbouring results, rounded to nearest even; the first in the lower half.

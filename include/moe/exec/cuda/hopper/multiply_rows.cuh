@@ -12,7 +12,11 @@ namespace moe::detail {
 
 // Multiplies stage after stage into 64 x 256 results. A stage is released when the products of the
 // next one have been started, so that the tensor cores are never without work.
-template <class T, Major MajorB, class Tuning>
+//
+// With HoldsLast the last two stages of a tile stay: the warpgroup's own rows of a in them, which
+// nobody reads any more, are places for its results. Such stages, and others that are held, are
+// released when the next tile's first products are on their way.
+template <class T, Major MajorB, class Tuning, bool HoldsLast>
 class StageProducts {
   using ATile = SharedTile<Major::k, HopperTile::rows, HopperTile::depth>;
   using BTile = SharedTile<MajorB, HopperTile::columns, HopperTile::depth>;
@@ -53,7 +57,7 @@ class StageProducts {
     for (int step = 0; step < steps; ++step) {
       memory_.ring.wait_full(at_);
       // Copies of 16 bytes are the threads' own writes, of which the tensor cores must be told.
-      if (!Tuning::copiers_fence && gathered_) { fence_shared_for_tensor_cores(); }
+      if (gathered_) { fence_shared_for_tensor_cores(); }
       wgmma_fence();
       std::uint32_t const at =
           static_cast<std::uint32_t>(at_.stage) * (HopperTile::stage_bytes / 16);
@@ -66,8 +70,13 @@ class StageProducts {
             step > 0 || i > 0);
       }
       wgmma_commit();
+      if (step == 0) { give_back_held(); }
       wgmma_wait<1>();
-      if (step > 0) { release(before_); }
+      if (HoldsLast && step + 1 == steps) {
+        held_[0] = before_;
+      } else if (step > 0) {
+        release(before_);
+      }
       before_ = at_.stage;
       at_.template step<Tuning::stages>();
       step_ahead();
@@ -80,7 +89,11 @@ class StageProducts {
     for (float& x : acc) {
       asm volatile("" : "+f"(x)::"memory");  // not read before here
     }
-    release(before_);
+    if constexpr (HoldsLast) {
+      held_[1] = before_;
+    } else {
+      release(before_);
+    }
   }
   // The next stage, when it is here, for store_rows(): one thread gives it back for the warpgroup.
   __device__ __forceinline__ int take_stage()
@@ -92,6 +105,23 @@ class StageProducts {
     return stage;
   }
   __device__ __forceinline__ void give_back(int stage) { memory_.ring.release(stage, 4); }
+  // Stages, or -1, from which the thread that calls give_back() is storing.
+  __device__ __forceinline__ void hold(int one, int other)
+  {
+    held_[0] = one;
+    held_[1] = other;
+  }
+  // A place for 64 x 64 results, one of four.
+  __device__ __forceinline__ unsigned char* place(int i)
+  {
+    static_assert(HopperTile::box_bytes == HopperTile::a_bytes / 2);
+    return i < HopperTile::boxes
+               ? memory_.box[warpgroup_][i]
+               : memory_.a(held_[i - HopperTile::boxes]) + warpgroup_ * HopperTile::box_bytes;
+  }
+  // One thread stores for the warpgroup, which meets before it does.
+  [[nodiscard]] __device__ static bool stores() { return threadIdx.x % 128 == 0; }
+  __device__ __forceinline__ void meet() const { barrier_wait(1 + warpgroup_, 128); }
   // Of a stage in parts for the warpgroups.
   __device__ __forceinline__ unsigned char* part(int stage, int bytes)
   {
@@ -100,16 +130,29 @@ class StageProducts {
   // The steps of a tile of which this warpgroup has no rows.
   __device__ __forceinline__ void skip(int steps)
   {
+    give_back_held();
     for (int step = 0; step < steps; ++step) {
       memory_.ring.wait_full(at_);
       release(at_.stage);
       at_.template step<Tuning::stages>();
+      step_ahead();
     }
   }
 
  private:
   static constexpr int lead_barrier = 3;
+  static_assert(Tuning::stages >= 3, "a stage for the next tile's first step, beside those held");
 
+  __device__ __forceinline__ void give_back_held()
+  {
+    if (stores()) {
+      cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<0>{});
+      for (int const stage : held_) {
+        if (stage >= 0) { give_back(stage); }
+      }
+    }
+    hold(-1, -1);
+  }
   __device__ __forceinline__ void release(int stage)
   {
     if (threadIdx.x % 32 == 0) { memory_.ring.release(stage); }
@@ -130,6 +173,7 @@ class StageProducts {
   bool gathered_;
   RingPlace at_;
   int before_    = 0;
+  int held_[2]   = {-1, -1};
   int lead_left_ = Tuning::lead;
 };
 
@@ -142,9 +186,8 @@ __device__ __forceinline__ void multiply_row_tiles(Product const& args,
                 "the second warpgroup releases no stage until the first is ahead");
   constexpr int depth = HopperTile::depth;
   int const steps     = static_cast<int>((args.p.k + depth - 1) / depth);
-  StageProducts<typename Product::element, MajorB, Tuning> products(
+  StageProducts<typename Product::element, MajorB, Tuning, !Product::store_reads> products(
       memory, warpgroup, args.p.a.index != nullptr);
-  ResultBoxes boxes(memory.box[warpgroup], warpgroup);
   float acc[128];
 
   products.begin();
@@ -155,7 +198,7 @@ __device__ __forceinline__ void multiply_row_tiles(Product const& args,
     if (row < tile.m1) {
       products.multiply(steps, acc);
       products.finish(acc);
-      store_rows(args, products, boxes, tile, row, acc);
+      store_rows(args, products, tile, row, acc);
     } else {
       int reads = 0;
       if constexpr (Product::store_reads) {
@@ -166,7 +209,9 @@ __device__ __forceinline__ void multiply_row_tiles(Product const& args,
     }
   }
   products.end();
-  boxes.end();
+  if (products.stores()) {  // stays until all is written
+    cuda::ptx::cp_async_bulk_wait_group(cuda::ptx::n32_t<0>{});
+  }
 }
 
 }  // namespace moe::detail

@@ -20,11 +20,16 @@ struct RowsProduct {
   static constexpr bool store_reads = false;
 
   CUtensorMap a_map;  // where a has no index: its rows, boxes of 64
-  // w (L, N, K), boxes of 256 rows, or w (parts L, N, K), of 256 / parts, or w (L, K, N), of 64
+  // w (parts L, N, K), boxes of w_box_rows, or w (L, K, N), of 64
   CUtensorMap w_map;
   CUtensorMap c_map;  // ragged, boxes of 64 rows
   GroupedProduct<T, T, T> p;
   TileOrder order;
 };
+
+// Rows of a box of w (L, N, K): parts of a tile, or what each block of a cluster copies.
+template <class Product, class Tuning>
+inline constexpr int w_box_rows =
+    HopperTile::columns / (Product::parts > Tuning::cluster ? Product::parts : Tuning::cluster);
 
 }  // namespace moe::detail

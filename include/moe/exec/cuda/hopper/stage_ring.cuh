@@ -7,6 +7,8 @@
 
 #include <cuda/ptx>
 
+#include <moe/exec/cuda/hopper/instructions.cuh>
+
 namespace moe::detail {
 
 // Which stage comes next, and the parity of its barriers' phase: that of the turn of the ring.
@@ -25,7 +27,9 @@ struct RingPlace {
   }
 };
 
-template <int Stages, bool TrapWhenStuck>
+// With several Blocks in a cluster, each fills parts of all blocks' stages, when the readers of all
+// have given them back.
+template <int Stages, bool TrapWhenStuck, int Blocks = 1>
 struct StageRing {
   static constexpr int stages = Stages;
   std::uint64_t full[Stages], empty[Stages];  // in shared memory
@@ -35,7 +39,7 @@ struct StageRing {
   {
     for (int s = 0; s < Stages; ++s) {
       cuda::ptx::mbarrier_init(&full[s], static_cast<std::uint32_t>(fills));
-      cuda::ptx::mbarrier_init(&empty[s], static_cast<std::uint32_t>(reads));
+      cuda::ptx::mbarrier_init(&empty[s], static_cast<std::uint32_t>(reads * Blocks));
     }
     cuda::ptx::fence_mbarrier_init(cuda::ptx::sem_release, cuda::ptx::scope_cluster);
   }
@@ -61,19 +65,20 @@ struct StageRing {
   {
     (void)cuda::ptx::mbarrier_arrive(&full[stage]);
   }
-  // By one thread of each reading warp.
-  __device__ __forceinline__ void release(int stage)
+  // By one thread of each reading warp, or by one for several of them.
+  __device__ __forceinline__ void release(int stage, int warps = 1)
   {
-    (void)cuda::ptx::mbarrier_arrive(&empty[stage]);
-  }
-  // By one thread, for so many of them.
-  __device__ __forceinline__ void release(int stage, int warps)
-  {
-    (void)cuda::ptx::mbarrier_arrive(cuda::ptx::sem_release,
-                                     cuda::ptx::scope_cta,
-                                     cuda::ptx::space_shared,
-                                     &empty[stage],
-                                     static_cast<std::uint32_t>(warps));
+    if constexpr (Blocks == 1) {
+      (void)cuda::ptx::mbarrier_arrive(cuda::ptx::sem_release,
+                                       cuda::ptx::scope_cta,
+                                       cuda::ptx::space_shared,
+                                       &empty[stage],
+                                       static_cast<std::uint32_t>(warps));
+    } else {
+      for (std::uint32_t block = 0; block < Blocks; ++block) {
+        arrive_at_block(&empty[stage], block, static_cast<std::uint32_t>(warps));
+      }
+    }
   }
 
  private:

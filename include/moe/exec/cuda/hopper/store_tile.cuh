@@ -29,73 +29,54 @@ class BoxPlace {
   int row_, column_;
 };
 
-// A warpgroup's boxes, taken in turn: one is filled while another is on its way.
+// A warpgroup's places for boxes of a tile's results, taken in turn; its first thread stores from
+// them, and knows when what it stored has been read. When a tile starts, all is.
+template <class Products>
 class ResultBoxes {
- public:
-  __device__ ResultBoxes(unsigned char (&boxes)[HopperTile::boxes][HopperTile::box_bytes],
-                         int warpgroup)
-      : boxes_{boxes[0]}, barrier_{1 + warpgroup}, thread_{static_cast<int>(threadIdx.x) % 128}
-  {
-  }
+  static constexpr int places = 4;
 
-  // r[j]: two neighbouring columns of block j of eight, of this thread's row and of the row eight
-  // further on, as the tensor cores leave them. To rows [row, end) of the map, from `column` on.
-  __device__ __forceinline__ void store(
-      CUtensorMap const& map, int column, int row, int end, std::uint32_t const (&r)[8][2])
+ public:
+  __device__ explicit ResultBoxes(Products& products) : products_{products} {}
+
+  // Room for the next N boxes.
+  template <int N>
+  __device__ __forceinline__ void open()
   {
-    store<HopperTile::boxes - 1>(map, column, row, end, r, [] {}, [] {});
+    static_assert(N <= places);
+    if (products_.stores()) {
+      cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<places - N>{});
+    }
+    products_.meet();
   }
-  // One thread also calls read(), when but Unread of the boxes stored before have been read, and
-  // then, when what all threads have written to shared memory can be stored, more().
-  template <int Unread, class Read, class More>
-  __device__ __forceinline__ void store(CUtensorMap const& map,
-                                        int column,
-                                        int row,
-                                        int end,
-                                        std::uint32_t const (&r)[8][2],
-                                        Read const& read,
-                                        More const& more)
+  // Two neighbouring columns of blocks j and j + 1 of eight, of this thread's row and of the row
+  // eight further on, as the tensor cores leave them, to the i-th of the open boxes.
+  __device__ __forceinline__ void put(int i, int j, std::uint32_t (&four)[4]) const
   {
-    static_assert(Unread < HopperTile::boxes);
-    unsigned char* const box = boxes_ + turn_ * HopperTile::box_bytes;
-    if (thread_ == 0) {  // who stored them knows
-      cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<Unread>{});
-      read();
-    }
-    meet();
-    std::uint32_t const to = shared_address(box);
-#pragma unroll
-    for (int j = 0; j < 8; j += 2) {
-      std::uint32_t four[4] = {r[j][0], r[j][1], r[j + 1][0], r[j + 1][1]};
-      store_matrices(place_(to, j), four);
-    }
+    store_matrices(place_(shared_address(box(i)), j), four);
+  }
+  // Once all threads have put what they have: store(i, box) by one thread, box after box.
+  template <int N, class Store>
+  __device__ __forceinline__ void close(Store const& store)
+  {
     cuda::ptx::fence_proxy_async(cuda::ptx::space_shared);
-    meet();
-    if (thread_ == 0) {
-      store_ragged_box(map, column, row, end, box);
-      more();
-      cuda::ptx::cp_async_bulk_commit_group();
+    products_.meet();
+    if (products_.stores()) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        store(i, box(i));
+        cuda::ptx::cp_async_bulk_commit_group();
+      }
     }
-    turn_ = turn_ + 1 == HopperTile::boxes ? 0 : turn_ + 1;
-  }
-  template <class Read>
-  __device__ __forceinline__ void wait_read(Read const& read)  // all that is stored
-  {
-    if (thread_ == 0) {
-      cuda::ptx::cp_async_bulk_wait_group_read(cuda::ptx::n32_t<0>{});
-      read();
-    }
-  }
-  __device__ __forceinline__ void end()  // all is written
-  {
-    if (thread_ == 0) { cuda::ptx::cp_async_bulk_wait_group(cuda::ptx::n32_t<0>{}); }
+    turn_ += N;
   }
 
  private:
-  __device__ __forceinline__ void meet() { barrier_wait(barrier_, 128); }
+  __device__ __forceinline__ unsigned char* box(int i) const
+  {
+    return products_.place((turn_ + i) % places);
+  }
 
-  unsigned char* boxes_;
-  int barrier_, thread_;
+  Products& products_;
   BoxPlace place_;
   int turn_ = 0;
 };
@@ -103,34 +84,44 @@ class ResultBoxes {
 // The 64 x 256 results acc of a warpgroup, whose first row is `row`, with their bias.
 template <class T, class Products>
 __device__ __forceinline__ void store_rows(RowsProduct<T> const& args,
-                                           Products&,
-                                           ResultBoxes& boxes,
+                                           Products& products,
                                            GroupedTile const& tile,
                                            int row,
                                            float const (&acc)[128])
 {
-  int const columns = static_cast<int>(args.p.n) - tile.n0;
-  int const mine    = static_cast<int>(threadIdx.x) % 4 * 2;
+  constexpr int boxes = HopperTile::columns / 64;
+  int const columns   = static_cast<int>(args.p.n) - tile.n0;
+  int const mine      = static_cast<int>(threadIdx.x) % 4 * 2;
   T const* const bias =
       args.p.bias == nullptr ? nullptr : args.p.bias + tile.expert * args.p.n + tile.n0 + mine;
+  ResultBoxes<Products> to(products);
+  to.template open<boxes>();
 #pragma unroll
-  for (int box = 0; box < HopperTile::columns / 64; ++box) {
+  for (int box = 0; box < boxes; ++box) {
     if (box * 64 < columns) {
-      std::uint32_t r[8][2];
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        int const block   = box * 8 + j;
-        std::uint32_t add = 0;
-        if (bias != nullptr && block * 8 < columns) {
-          add = *reinterpret_cast<std::uint32_t const*>(bias + block * 8);
+      for (int j = 0; j < 8; j += 2) {
+        std::uint32_t four[4];
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          int const block   = box * 8 + j + k;
+          std::uint32_t add = 0;
+          if (bias != nullptr && block * 8 < columns) {
+            add = *reinterpret_cast<std::uint32_t const*>(bias + block * 8);
+          }
+          float const b0 = unpack<T>(add, 0), b1 = unpack<T>(add, 1);
+          four[k * 2]     = pack_two<T>(b0 + acc[block * 4], b1 + acc[block * 4 + 1]);
+          four[k * 2 + 1] = pack_two<T>(b0 + acc[block * 4 + 2], b1 + acc[block * 4 + 3]);
         }
-        float const b0 = unpack<T>(add, 0), b1 = unpack<T>(add, 1);
-        r[j][0] = pack_two<T>(b0 + acc[block * 4], b1 + acc[block * 4 + 1]);
-        r[j][1] = pack_two<T>(b0 + acc[block * 4 + 2], b1 + acc[block * 4 + 3]);
+        to.put(box, j, four);
       }
-      boxes.store(args.c_map, tile.n0 + box * 64, row, tile.m1, r);
     }
   }
+  to.template close<boxes>([&](int box, unsigned char const* from) {
+    if (box * 64 < columns) {
+      store_ragged_box(args.c_map, tile.n0 + box * 64, row, tile.m1, from);
+    }
+  });
 }
 
 }  // namespace moe::detail

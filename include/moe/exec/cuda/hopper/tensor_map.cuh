@@ -43,31 +43,37 @@ inline MOE_HIDDEN EncodeTensorMap encode_tensor_map()
   return encode;
 }
 
+template <class T>
+inline constexpr CUtensorMapDataType tensor_element = CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+template <>
+inline constexpr CUtensorMapDataType tensor_element<BFloat16> = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+// Subnormal numbers are kept where the hardware adds, as by a thread's addition.
+template <>
+inline constexpr CUtensorMapDataType tensor_element<float> = CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+
 // Boxes are 128 bytes wide, and lie in shared memory as SharedTile has rows of 128 bytes. What a
 // box has outside of the tensor is read as zeros and not written.
 template <class T, int Rank>
 CUtensorMap make_tensor_map(T const* base, TensorShape<Rank> const& s)
 {
-  static_assert(sizeof(T) == 2);
+  static_assert(std::is_same_v<T, Half> || std::is_same_v<T, BFloat16> || std::is_same_v<T, float>);
   std::uint32_t steps[Rank];
   for (auto& step : steps) {
     step = 1;
   }
   CUtensorMap map{};
-  CUresult const result =
-      encode_tensor_map()(&map,
-                          std::is_same_v<T, BFloat16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                      : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-                          Rank,
-                          const_cast<T*>(base),
-                          s.extent,
-                          s.stride,
-                          s.box,
-                          steps,
-                          CU_TENSOR_MAP_INTERLEAVE_NONE,
-                          CU_TENSOR_MAP_SWIZZLE_128B,
-                          CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  CUresult const result = encode_tensor_map()(&map,
+                                              tensor_element<T>,
+                                              Rank,
+                                              const_cast<T*>(base),
+                                              s.extent,
+                                              s.stride,
+                                              s.box,
+                                              steps,
+                                              CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                              CU_TENSOR_MAP_SWIZZLE_128B,
+                                              CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw CudaError(
         "cuTensorMapEncodeTiled", "result", text_of(static_cast<int>(result)), "0 (CUDA_SUCCESS)");
@@ -75,7 +81,8 @@ CUtensorMap make_tensor_map(T const* base, TensorShape<Rank> const& s)
   return map;
 }
 
-inline constexpr std::uint32_t box_columns = 64;  // of 16 bits: 128 bytes
+template <class T>
+inline constexpr std::uint32_t box_columns = 128 / sizeof(T);
 
 // Rows (N, D), boxes of `rows` of them. `stride`: elements from row to row, where the D are a part
 // of each.
@@ -85,7 +92,7 @@ CUtensorMap rows_map(T const* base, index_t n, index_t d, index_t stride, std::u
   return make_tensor_map<T, 2>(base,
                                {{static_cast<std::uint64_t>(d), static_cast<std::uint64_t>(n)},
                                 {static_cast<std::uint64_t>(stride) * sizeof(T)},
-                                {box_columns, rows}});
+                                {box_columns<T>, rows}});
 }
 // Matrices (E, N, D), boxes within one of them.
 template <class T>
@@ -95,7 +102,7 @@ CUtensorMap matrices_map(T const* base, index_t e, index_t n, index_t d, std::ui
   return make_tensor_map<T, 3>(base,
                                {{columns, height, static_cast<std::uint64_t>(e)},
                                 {columns * sizeof(T), columns * height * sizeof(T)},
-                                {box_columns, rows, 1}});
+                                {box_columns<T>, rows, 1}});
 }
 
 // Rows (N, D) in groups whose ends only the device knows, by one map for all of them: a box that
@@ -114,7 +121,7 @@ CUtensorMap ragged_rows_map(T const* base, index_t d, index_t stride, std::uint3
       base,
       {{static_cast<std::uint64_t>(d), std::uint64_t{ragged_span}, any, any},
        {s, s, (std::uint64_t{1} << 34) - s},
-       {box_columns, rows, 1, 1}});
+       {box_columns<T>, rows, 1, 1}});
 }
 
 // A box to shared memory; its bytes, all of them also where it is clipped, count for `barrier`.
@@ -126,6 +133,18 @@ __device__ __forceinline__ void load_box(CUtensorMap const& map,
 {
   cuda::ptx::cp_async_bulk_tensor(
       cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at, barrier);
+}
+// The same to the same place in all blocks of the cluster that `blocks` has a bit for, each of
+// which counts the bytes at its own barrier.
+template <int Rank>
+__device__ __forceinline__ void load_box_to_blocks(CUtensorMap const& map,
+                                                   std::int32_t const (&at)[Rank],
+                                                   void* to,
+                                                   std::uint64_t* barrier,
+                                                   std::uint16_t blocks)
+{
+  cuda::ptx::cp_async_bulk_tensor(
+      cuda::ptx::space_cluster, cuda::ptx::space_global, to, &map, at, barrier, blocks);
 }
 // Of ragged_rows_map: rows from `row` on, and zeros for those past `end`.
 __device__ __forceinline__ void load_ragged_box(

@@ -6,6 +6,8 @@
 //   layer/<shape>/<serial|batched>/given   ids and weights are given: what the peers' rows contain,
 //                                          everything after the routing decision
 //   layer/<shape>/<serial|batched>/gated   gate and router too
+//   layer/<shape>/batched/given/adding     gradients are added to, as of further micro-batches; in
+//                                          the rows above they are overwritten
 //   dense_bound/<shape>
 //   layer/<shape>_t<T>/<serial|batched>/<given|gated>   T tokens, evaluation alone
 //
@@ -29,12 +31,12 @@ struct Times {
   double forward, both;
 };
 
-template <class Work>
-Times times_of(Work& work)
+template <class Work, class... ResultT>
+Times times_of(Work& work, ResultT... result)
 {
   return {median_seconds(work.exec(), [&] { work.forward(); }), median_seconds(work.exec(), [&] {
             work.forward();
-            work.backward();
+            work.backward(result...);
           })};
 }
 
@@ -65,14 +67,14 @@ void count_pass(benchmark::State& state, moe::ProfileReport const& report, moe::
   }
 }
 template <class Work>
-void count_phases(benchmark::State& state, Work& work)
+void count_phases(benchmark::State& state, Work& work, Result result)
 {
   moe::CudaProfiler profiler;
   Cuda const exec = work.exec().with(profiler);
   for (int step = 0; step < 10; ++step) {
     if (step == 2) { profiler.reset(); }
     work.forward(exec);
-    work.backward(exec);
+    work.backward(exec, result);
     profiler.end_step();
   }
   auto const report = profiler.report();
@@ -103,21 +105,22 @@ template <int GivenK, class LayerT, class ExpertT>
 void layer_row(benchmark::State& state,
                Shape const& shape,
                LayerT const& layer,
-               ExpertT const& expert)
+               ExpertT const& expert,
+               Result result = Result::overwrite)
 {
   or_skip(state, [&] {
     auto work = layer_case<Cuda, Element, GivenK>(
         layer, expert, shape, moe::Products::automatic, /*common*/ 0);
     DenseBound<Element> dense(shape);
     auto const of_dense = times_of(dense);
-    auto const of_layer = times_of(work);
+    auto const of_layer = times_of(work, result);
     report(state, shape, of_layer);
     state.counters["of_dense"]             = of_dense.both / of_layer.both;
     state.counters["forward_of_dense"]     = of_dense.forward / of_layer.forward;
     state.counters["dense_FLOP/s"]         = 3 * flops(shape) / of_dense.both;
     state.counters["dense_forward_FLOP/s"] = flops(shape) / of_dense.forward;
     work.count_load(state);
-    count_phases(state, work);
+    count_phases(state, work, result);
   });
 }
 
@@ -181,6 +184,11 @@ void add(Shape const& named)
     add_row(of, [=](benchmark::State& state) {
       layer_row<given()>(state, shape, layer, moe::Ffn<moe::SwiGlu>{});
     });
+  });
+  moe::Layer const given{
+      moe::GivenRouting<K>{}, moe::Dropless{}, moe::BatchedDispatcher{}, moe::Ffn<moe::SwiGlu>{}};
+  add_row("layer/" + name + "/batched/given/adding", [=](benchmark::State& state) {
+    layer_row<K>(state, shape, given, moe::Ffn<moe::SwiGlu>{}, Result::add);
   });
 }
 

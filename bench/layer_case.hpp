@@ -11,6 +11,8 @@
 
 namespace moe_bench {
 
+using moe::Result;
+
 // Gradients are of the parameters' element type. GivenK > 0: a layer with GivenRouting<GivenK>,
 // whose ids and weights are those of a softmax over the GivenK largest of random logits (of all
 // logits where K is 1). Passes may be told another handle of the same space: one with a profiler.
@@ -42,17 +44,18 @@ class LayerCase {
   [[nodiscard]] ExecT const& exec() const { return space_.exec(); }
 
   void forward() { forward(exec()); }
-  void backward() { backward(exec()); }
+  void backward(Result result = Result::overwrite) { backward(exec(), result); }
   void evaluate() { layer_.evaluate(exec(), params_, input(), y_.view()); }
   void forward(ExecT const& on) { layer_.forward(on, params_, input(), y_.view(), saved_); }
-  void backward(ExecT const& on)
+  // Gradients are overwritten, as a step of one micro-batch does, unless told.
+  void backward(ExecT const& on, Result result = Result::overwrite)
   {
     layer_.backward(on,
                     params_,
                     saved_,
                     input(),
                     dy_.const_view(),
-                    grads_.view(),
+                    moe::overwrite(grads_.view(), result == Result::overwrite),
                     dx_.view(),
                     d_given_weight_.view());
   }

@@ -99,7 +99,7 @@ class RankCase {
                     saved_,
                     input(),
                     dy_.const_view(),
-                    grads_.view(),
+                    moe::overwrite(grads_.view()),
                     dx_.view(),
                     d_given_weight_.view());
   }

@@ -1,6 +1,7 @@
 // Training in bfloat16: parameters and activations in bfloat16, gradients in float, master weights
-// in float, a loss scale, and each step's gradient summed over micro-batches whose saved states are
-// the caller's, made once. Ends with 0 when the error has fallen to less than a fifth.
+// in float, a loss scale, and each step's gradient summed over micro-batches, of which the first
+// overwrites the last step's, and whose saved states are the caller's, made once. Ends with 0 when
+// the error has fallen to less than a fifth.
 #include <moe/moe.hpp>
 
 #include <cstdio>
@@ -83,11 +84,11 @@ int main()
       error += fill_gradient(b, loss_scale);
     }
     for (auto& b : batches) {
-      layer.backward(exec, params, b.saved, input(b), b.dy.view(), grads.view(), b.dx.view());
+      auto const to = moe::overwrite(grads.view(), &b == &batches.front());
+      layer.backward(exec, params, b.saved, input(b), b.dy.view(), to, b.dx.view());
     }
     for (index_t i = 0; i < master.flat().size(); ++i) {
       master.flat()(i) -= 2.0f / loss_scale * grads.flat()(i);
-      grads.flat()(i) = 0;
     }
     round_to(params.flat(), master.flat());
     if (step == 0) { first = error; }

@@ -29,13 +29,12 @@ __global__ void error_kernel(T16 const* x, T16 const* y, T16* dy)
 }
 
 // Plain gradient descent on float copies of the parameters.
-__global__ void update_kernel(float* master, float* grad, T16* param, moe::index_t n)
+__global__ void update_kernel(float* master, float const* grad, T16* param, moe::index_t n)
 {
   moe::index_t const i = blockIdx.x * 256 + threadIdx.x;
   if (i >= n) { return; }
   master[i] -= 2e-3f * grad[i];
   param[i] = T16(master[i]);
-  grad[i]  = 0;
 }
 
 float squares(std::vector<T16> const& v)
@@ -82,7 +81,8 @@ int main()
                           cudaMemcpyHostToDevice, stream));
     layer.forward(exec, params, view(0), view(1), saved);
     error_kernel<<<T * D / 256, 256, 0, stream>>>(memory, memory + T * D, memory + 2 * T * D);
-    layer.backward(exec, params, saved, view(0), view(2), grads.view(), view(3));
+    auto const to = moe::overwrite(grads.view());  // one batch a step: nothing to add to
+    layer.backward(exec, params, saved, view(0), view(2), to, view(3));
     moe::index_t const n = params.flat().size();
     update_kernel<<<unsigned((n + 255) / 256), 256, 0, stream>>>(
         master.flat().data_handle(), grads.flat().data_handle(), params.flat().data_handle(), n);

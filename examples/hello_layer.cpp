@@ -19,9 +19,9 @@ int main()
     auto saved = layer.forward(exec, params, view(x), view(y));
     float error = 0;
     for (std::size_t i = 0; i < x.size(); ++i) error += (dy[i] = y[i] + x[i]) * dy[i] / 2048;
-    layer.backward(exec, params, saved, view(x), view(dy), grads.view(), view(dx));
+    layer.backward(exec, params, saved, view(x), view(dy), moe::overwrite(grads.view()), view(dx));
     for (moe::index_t i = 0; i < params.flat().size(); ++i)
-      params.flat()(i) -= 4e-3f * std::exchange(grads.flat()(i), 0.f);
+      params.flat()(i) -= 4e-3f * grads.flat()(i);
     if (step % 25 == 0) std::printf("step %3d: error %.3f\n", step, error);
   }
 }

@@ -9,7 +9,8 @@
 Runs the program layer_bench_cuda, then bench_peers.py, which needs torch and gets every option that is not of this
 script. Everybody's rows contain the same: everything after the routing decision, which is given; rows "+ gate" are
 the exception. Both sides measure a dense problem of the same FLOPs on cuBLAS in their own process, and "of dense"
-is a row's rate over that of its own side. Parameter gradients: moe adds to them (+=), the peers write them.
+is a row's rate over that of its own side. Parameter gradients: everybody overwrites them, but for moe's rows
+", adding", which add to them as further micro-batches do.
 """
 import argparse
 import json
@@ -77,16 +78,17 @@ def our_rows(report):
     """
     rows = {}
     for row in report["benchmarks"]:
-        match = re.match(r"(dense_bound|layer)/([^/]+)(?:/(serial|batched)/(given|gated))?/", row["name"] + "/")
+        match = re.match(r"(dense_bound|layer)/([^/]+)(?:/(serial|batched)/(given|gated)(/adding)?)?/",
+                         row["name"] + "/")
         if not match or row.get("run_type", "iteration") != "iteration":
             continue
-        kind, shape, dispatcher, routing = match.groups()
+        kind, shape, dispatcher, routing, adding = match.groups()
         if kind == "layer" and dispatcher is None:  # a row of layer_bench, on Host
             continue
         if kind == "dense_bound":
             name, fractions = "dense, moe's process", (1.0, 1.0)
         else:
-            name = f"**moe {dispatcher}**" + (" + gate" if routing == "gated" else "")
+            name = f"**moe {dispatcher}**" + (" + gate" if routing == "gated" else "") + (", adding" if adding else "")
             fractions = (row.get("forward_of_dense"), row.get("of_dense"))
         if row.get("error_occurred"):
             rows[shape, name] = row.get("error_message", "failed")

@@ -77,7 +77,7 @@ class LayerBlock : public MoeBlock<ExecT> {
                     saved_,
                     input(x, shape_.sequences),
                     dy,
-                    carve<Params>(gradients),
+                    moe::overwrite(carve<Params>(gradients)),
                     dx);
   }
   void all_reduce_gradients(ExecT const& exec, Gradients gradients) const override

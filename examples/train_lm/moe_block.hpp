@@ -49,7 +49,7 @@ class MoeBlock {
                         Values parameters,
                         Rows x,
                         Rows dy,
-                        Gradients gradients,  // +=
+                        Gradients gradients,  // =, whatever they held
                         RowsOut dx)                                             = 0;
   // What all ranks have: gradients = their sum over ranks. The experts' are complete.
   virtual void all_reduce_gradients(ExecT const& exec, Gradients gradients) const = 0;

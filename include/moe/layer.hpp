@@ -7,6 +7,7 @@
 //     -dispatch-> rows at the experts (R, D) -expert-> out (R, D) -combine-> y (T, D)
 #include <moe/layer/data_parallel.hpp>
 #include <moe/layer/gradient_norm.hpp>
+#include <moe/layer/gradients.hpp>
 #include <moe/layer/mismatch.hpp>
 #include <moe/layer/stages.hpp>
 
@@ -74,32 +75,42 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     saved.filled = true;
   }
 
-  // Adds to grads (so micro-batches accumulate) and overwrites dx (T, D). `dy` is the gradient of
-  // the objective that the losses are part of: their gradients are included, times the loss scale.
-  // With GivenRouting, d_given_weight (T, K) receives the weights' gradient.
+  // Adds to grads (so micro-batches accumulate), or, with overwrite(grads) for grads, writes them;
+  // overwrites dx (T, D). `dy` is the gradient of the objective that the losses are part of: their
+  // gradients are included, times the loss scale. With GivenRouting, d_given_weight (T, K) receives
+  // the weights' gradient.
   template <ExecutionSpace ExecT, Element T, Element G>
   void backward(ExecT const& space,
                 std::type_identity_t<Params<T const, ExecT>> const& params,
                 std::type_identity_t<Saved<T, ExecT>> const& saved,
                 std::type_identity_t<Input<T, ExecT>> const& in,
                 std::type_identity_t<View<T const, 2, ExecT>> dy,
-                Params<G, ExecT> const& grads,
+                GradientsWith<Params<G, ExecT>> const& to,
                 View<T, 2, ExecT> dx,
                 std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
   {
     static_assert(Stages::template fits<T, ExecT>);
     auto const exec = Stages::on(space);
     exec.enter("moe::Layer::backward");
-    auto const pass = exec.phase(Phase::backward);
+    auto const pass   = exec.phase(Phase::backward);
+    auto const& grads = to.grads;
     check_backward(exec, params, saved, in, dy, grads, dx, d_given_weight);
     auto work = Stages::template make_work<T>(exec, saved, in);  // all memory, before any write
     Stages::template compare_calls<T>(exec, "moe::Layer::backward", saved.sizes);
-    auto const rows = saved.to_dispatch(in.x);
+    auto const rows   = saved.to_dispatch(in.x);
+    auto const result = detail::start_gradients<ExpertT, T>(exec, grads.experts, to.result);
 
     auto const d_weight = work.d_weight.view();
     if constexpr (AddsWeightsWithData<DispatcherT>) {
-      dispatcher_.backward_data(
-          exec, rows, bound(params), saved.experts, dy, work.experts, d_weight, grads.experts);
+      dispatcher_.backward_data(exec,
+                                rows,
+                                bound(params),
+                                saved.experts,
+                                dy,
+                                work.experts,
+                                d_weight,
+                                grads.experts,
+                                result);
     } else {
       dispatcher_.backward_data(
           exec, rows, bound(params), saved.experts, dy, work.experts, d_weight);
@@ -110,9 +121,21 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
 
     if constexpr (!AddsWeightsWithData<DispatcherT>) {
       dispatcher_.backward_weights(
-          exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts);
+          exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts, result);
     }
-    direct_backward_weights(exec, params, in, saved, dy, work, grads);
+    direct_backward_weights(exec, params, in, saved, dy, work, grads, to.result);
+  }
+  template <ExecutionSpace ExecT, Element T, Element G>
+  void backward(ExecT const& exec,
+                std::type_identity_t<Params<T const, ExecT>> const& params,
+                std::type_identity_t<Saved<T, ExecT>> const& saved,
+                std::type_identity_t<Input<T, ExecT>> const& in,
+                std::type_identity_t<View<T const, 2, ExecT>> dy,
+                Params<G, ExecT> const& grads,
+                View<T, 2, ExecT> dx,
+                std::type_identity_t<View<accumulator_t<T>, 2, ExecT>> d_given_weight = {}) const
+  {
+    backward(exec, params, saved, in, dy, overwrite(grads, false), dx, d_given_weight);
   }
 
   // Where experts are spread over ranks: sums over the ranks what each has of the gradients of gate
@@ -231,13 +254,13 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
   {
     return forward(exec, params, Input<T, ExecT>{.x = x}, y);
   }
-  template <ExecutionSpace ExecT, Element T, class G>
+  template <ExecutionSpace ExecT, Element T, class GradsT>
   void backward(ExecT const& exec,
                 std::type_identity_t<Params<T const, ExecT>> const& params,
                 std::type_identity_t<Saved<T, ExecT>> const& saved,
                 std::type_identity_t<View<T const, 2, ExecT>> x,
                 std::type_identity_t<View<T const, 2, ExecT>> dy,
-                Params<G, ExecT> const& grads,
+                GradsT const& grads,
                 View<T, 2, ExecT> dx) const
   {
     backward(exec, params, saved, Input<T, ExecT>{.x = x}, dy, grads, dx);

@@ -88,6 +88,21 @@ struct NoBackwardWeights : Whole {
 static_assert(!moe::HasDispatchBackward<NoBackwardWeights, Kernel, float, Host> &&
               !HostDispatcher<NoBackwardWeights>);
 
+struct WeightsWithoutResult : Whole {  // would add where it is to overwrite
+  template <class ExecT, class T, class ExpertsT, class SavedT, class WorkT, class GradsT>
+  void backward_weights(ExecT const&,
+                        moe::DispatchInput<T, ExecT> const&,
+                        ExpertsT const&,
+                        SavedT const&,
+                        View<T const, 2, ExecT>,
+                        WorkT&,
+                        GradsT const&) const
+  {
+  }
+};
+static_assert(!moe::HasDispatchBackward<WeightsWithoutResult, Kernel, float, Host> &&
+              !HostDispatcher<WeightsWithoutResult>);
+
 template <class T>
 constexpr bool is_model = Dispatcher<moe::SerialDispatcher, Kernel, T, Host> &&
                           Dispatcher<moe::BatchedDispatcher<>, Kernel, T, Host> &&

@@ -35,6 +35,7 @@ enum class Miss {
   backward_d_weight,  // does not form d_weight
   backward_weights,   // none
   weights_params,     // backward_weights that wants the parameters again
+  weights_result,     // only with a result
 };
 
 template <Miss miss>
@@ -138,7 +139,8 @@ struct TestKernel {
                      Carry<T, ExecT>&,
                      View<T, 2, ExecT>) const;
   template <class ExecT, class T, class G>
-    requires(miss != Miss::backward_weights && miss != Miss::weights_params)
+    requires(miss != Miss::backward_weights && miss != Miss::weights_params &&
+             miss != Miss::weights_result)
   void backward_weights(ExecT const&,
                         Saved<T, ExecT> const&,
                         RowGroups<ExecT> const&,
@@ -147,6 +149,17 @@ struct TestKernel {
                         View<accumulator_t<T> const, 1, ExecT>,
                         Carry<T, ExecT>&,
                         Params<G, ExecT> const&) const;
+  template <class ExecT, class T, class G>
+    requires(miss == Miss::weights_result)
+  void backward_weights(ExecT const&,
+                        Saved<T, ExecT> const&,
+                        RowGroups<ExecT> const&,
+                        IndexedRows<T, ExecT> const&,
+                        IndexedRows<T, ExecT> const&,
+                        View<accumulator_t<T> const, 1, ExecT>,
+                        Carry<T, ExecT>&,
+                        Params<G, ExecT> const&,
+                        Result) const;
   template <class ExecT, class T, class G>
     requires(miss == Miss::weights_params)
   void backward_weights(ExecT const&,
@@ -211,6 +224,11 @@ static_assert(misses<Miss::backward_weight>(no_backward_data));
 static_assert(misses<Miss::backward_d_weight>(no_backward_data));
 static_assert(misses<Miss::backward_weights>(no_backward_weights));
 static_assert(misses<Miss::weights_params>(no_backward_weights));
+static_assert(misses<Miss::weights_result>(no_backward_weights));
+// What it may do beside.
+static_assert(OverwritesWeights<Ffn<SwiGlu, with_bias>, Half, Host>);
+static_assert(OverwritesWeights<TestKernel<Miss::weights_result>, Half, Host>);
+static_assert(!OverwritesWeights<TestKernel<Miss::nothing>, Half, Host>);
 // In float the element type is that of the weights.
 static_assert(ExpertKernel<TestKernel<Miss::backward_weight>, float, Host>);
 

@@ -129,8 +129,12 @@ std::vector<double> rows_product(ExecT const& exec, Shape const& s, Transpose tw
   return live(get_numbers(exec, c.const_view()), g, s.n);
 }
 
-template <class T, class G, class ExecT>
-std::vector<double> weights_product(ExecT const& exec, Shape const& s)
+// multiply(groups, g, a, b, dw) into gradients that were `before`.
+template <class T, class G, class ExecT, class Multiply>
+std::vector<double> weights_into(ExecT const& exec,
+                                 Shape const& s,
+                                 std::vector<double> const& before,
+                                 Multiply const& multiply)
 {
   Groups const g(s.experts, s.about, s.padded, 7);
   GroupsIn<ExecT> const in(exec, g, s.padded);
@@ -141,13 +145,53 @@ std::vector<double> weights_product(ExecT const& exec, Shape const& s)
   auto const a  = put<T>(exec, normal_numbers(g.rows * s.n, 1), g.rows, s.n);
   auto const b  = put<T>(exec, normal_numbers(g.rows * s.k, 2), g.rows, s.k);
   auto const at = put<Id>(exec, index, g.rows);
-  auto dw       = put<G>(exec, normal_numbers(s.experts * s.n * s.k, 5), s.experts, s.n, s.k);
-  grouped_gemm_weights(exec,
-                       in.groups,
-                       IndexedRows<T, ExecT>{a.const_view(), at.const_view()},
-                       IndexedRows<T, ExecT>{b.const_view(), {}},
-                       dw.view());
+  auto dw       = put<G>(exec, before, s.experts, s.n, s.k);
+  multiply(in.groups,
+           g,
+           IndexedRows<T, ExecT>{a.const_view(), at.const_view()},
+           IndexedRows<T, ExecT>{b.const_view(), {}},
+           dw.view());
   return get_numbers(exec, dw.const_view());
+}
+
+// All experts in one call.
+template <class ExecT>
+struct AtOnce {
+  ExecT exec;
+  Result result = Result::add;
+  void operator()(auto const& groups, Groups const&, auto const& a, auto const& b, auto dw) const
+  {
+    grouped_gemm_weights(exec, groups, a, b, dw, result);
+  }
+};
+// By the kernel that takes tensor-core elements where no other does.
+struct ByUniformWarps {
+  Cuda exec;
+  Result result;
+  void operator()(auto const& groups, Groups const&, auto const& a, auto const& b, auto dw) const
+  {
+    grouped_gemm_weights<detail::UniformWarps>(exec, groups, a, b, dw, result);
+  }
+};
+// By cuBLAS, expert by expert.
+struct ByCublas {
+  Cuda exec;
+  Result result;
+  void operator()(auto const& groups, Groups const& g, auto const& a, auto const& b, auto dw) const
+  {
+    for (std::size_t e = 0; e < g.counts.size(); ++e) {
+      index_t const begin = g.offsets[e];
+      auto const one      = groups.only(static_cast<Id>(e), begin, begin + g.counts[e]);
+      grouped_gemm_weights(exec, one, a, b, dw, result);
+    }
+  }
+};
+
+template <class T, class G, class ExecT>
+std::vector<double> weights_product(ExecT const& exec, Shape const& s)
+{
+  auto const before = normal_numbers(s.experts * s.n * s.k, 5);
+  return weights_into<T, G>(exec, s, before, AtOnce<ExecT>{exec});
 }
 
 }  // namespace
@@ -197,6 +241,38 @@ TEST_CASE_TEMPLATE("grouped_gemm_weights equals Host's, in its own and in float 
           bound<T>());
     CHECK(relative_error(weights_product<T, float>(cuda, s), weights_product<T, float>(host, s)) <
           2e-6);
+  }
+}
+
+TEST_CASE_TEMPLATE(
+    "grouped_gemm_weights that overwrites gives what is added to zeros, by every kernel",
+    T,
+    float,
+    Half,
+    BFloat16)
+{
+  Cuda const cuda;
+  std::vector<Shape> all(std::begin(shapes), std::end(shapes));
+  all.push_back({4, 0, 16, 8, false, true, false});  // no rows
+  for (auto const& s : all) {
+    CAPTURE(s.experts);
+    CAPTURE(s.n);
+    CAPTURE(s.k);
+    auto const size       = static_cast<std::size_t>(s.experts * s.n * s.k);
+    auto const difference = [&](auto in_type, auto const& overwrite, auto const& add) {
+      using G = decltype(in_type);
+      return relative_error(weights_into<T, G>(cuda, s, std::vector<double>(size, NAN), overwrite),
+                            weights_into<T, G>(cuda, s, std::vector<double>(size, 0), add));
+    };
+    auto const each_kernel = [&](auto g, double cublas_bound) {
+      auto const add = AtOnce<Cuda>{cuda};
+      CHECK(difference(g, AtOnce<Cuda>{cuda, Result::overwrite}, add) == 0);
+      CHECK(difference(g, ByUniformWarps{cuda, Result::overwrite}, add) == 0);
+      CHECK(difference(g, ByCublas{cuda, Result::overwrite}, ByCublas{cuda, Result::add}) <
+            cublas_bound);
+    };
+    each_kernel(T{}, bound<T>());
+    each_kernel(float{}, 2e-6);
   }
 }
 
@@ -256,18 +332,21 @@ TEST_CASE_TEMPLATE("sums over rows equal Host's", T, float, Half, BFloat16)
     sum_rows(exec, x.const_view(), result, out.view());
     return get_numbers(exec, View<float const, 1, ExecT>(out.const_view()));
   };
-  auto const grouped = [](auto const& exec, Shape const& s) {
+  auto const grouped = [](auto const& exec, Shape const& s, Result result) {
     using ExecT = std::decay_t<decltype(exec)>;
     Groups const g(s.experts, s.about, s.padded, 7);
     GroupsIn<ExecT> const in(exec, g, s.padded);
     auto const x      = put<T>(exec, normal_numbers(g.rows * s.n, 1), g.rows, s.n);
     auto const weight = put<float>(exec, normal_numbers(g.rows, 2), g.rows);
-    auto out          = put<float>(exec, normal_numbers(s.experts * s.n, 3), s.experts, s.n);
+    auto before       = normal_numbers(s.experts * s.n, 3);
+    if (result == Result::overwrite) { before.assign(before.size(), NAN); }
+    auto out = put<float>(exec, before, s.experts, s.n);
     grouped_sum_rows(exec,
                      in.groups,
                      IndexedRows<T, ExecT>{x.const_view(), {}},
                      weight.const_view(),
-                     out.view());
+                     out.view(),
+                     result);
     return get_numbers(exec, out.const_view());
   };
   for (Result const result : {Result::overwrite, Result::add}) {
@@ -275,8 +354,10 @@ TEST_CASE_TEMPLATE("sums over rows equal Host's", T, float, Half, BFloat16)
       CHECK(relative_error(sum(cuda, n, m, result), sum(host, n, m, result)) < 2e-6);
     }
   }
-  for (auto const& s : shapes) {
-    CHECK(relative_error(grouped(cuda, s), grouped(host, s)) < 2e-6);
+  for (Result const result : {Result::overwrite, Result::add}) {
+    for (auto const& s : shapes) {
+      CHECK(relative_error(grouped(cuda, s, result), grouped(host, s, result)) < 2e-6);
+    }
   }
 }
 

@@ -16,5 +16,7 @@ void call(moe::Host const& exec,
   layer.backward(exec, params, saved, x.const_view(), y.const_view(), grads.view(), dx.view());
   layer.backward(
       exec, params, saved, {.x = x.const_view()}, y.const_view(), grads.view(), dx.view(), {});
+  layer.backward(
+      exec, params, saved, x.const_view(), y.const_view(), moe::overwrite(grads.view()), dx.view());
   layer.evaluate(exec, params, x.const_view(), y.view());
 }

@@ -246,6 +246,7 @@ struct ScaleBlock : train_lm::MoeBlock<Host> {
   }
   void backward(Host const&, Values p, Rows x, Rows dy, Gradients g, RowsOut dx) override
   {
+    std::fill_n(g.data_handle(), D, 0.f);
     for (index_t t = 0; t < x.extent(0); ++t) {
       for (index_t d = 0; d < D; ++d) {
         g(d) += dy(t, d) * x(t, d);

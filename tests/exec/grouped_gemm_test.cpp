@@ -8,7 +8,7 @@
 #include <vector>
 
 using moe::BFloat16, moe::Half, moe::Host, moe::Id, moe::index_t, moe::IndexedRows, moe::Products,
-    moe::RowGroups, moe::Transpose, moe::View;
+    moe::Result, moe::RowGroups, moe::Transpose, moe::View;
 
 namespace {
 
@@ -170,32 +170,40 @@ index_t wrong_rows(Host const& exec, Groups const& groups, index_t n, index_t k,
 }
 
 template <class A, class B, class G>
-index_t wrong_weights(Host const& exec, Groups const& groups, index_t m, index_t n, bool gathered)
+index_t wrong_weights(Host const& exec,
+                      Groups const& groups,
+                      index_t m,
+                      index_t n,
+                      bool gathered,
+                      Result result = Result::add)
 {
   Rows<A> a(groups, m, gathered, 1, false);
   Rows<B> b(groups, n, gathered, 2, false);
   Buffer<G> dw(groups.experts() * m * n);
   auto const vd = dw.whole(3).matrices(groups.experts(), m, n);
-  for (index_t e = 0; e < groups.experts(); ++e) {  // an expert without rows is not touched
-    if (groups.counts[static_cast<std::size_t>(e)] == 0) {
+  // Adding, an expert without rows is not touched; overwriting, it makes no odds what there was.
+  bool const add = result == Result::add;
+  for (index_t e = 0; e < groups.experts(); ++e) {
+    if (!add || groups.counts[static_cast<std::size_t>(e)] == 0) {
       std::fill_n(dw.v.begin() + e * m * n, m * n, to<G>(double(nan)));
     }
   }
   auto old       = dw;
   auto const was = old.matrices(groups.experts(), m, n);
-  moe::grouped_gemm_weights(exec, groups.view(), a.view(), b.view(), vd);
+  moe::grouped_gemm_weights(exec, groups.view(), a.view(), b.view(), vd, result);
   index_t wrong = 0;
   for (index_t e = 0; e < groups.experts(); ++e) {
     auto const at       = static_cast<std::size_t>(e);
     index_t const begin = groups.offsets[at], end = begin + groups.counts[at];
     for (index_t i = 0; i < m; ++i) {
       for (index_t j = 0; j < n; ++j) {
-        double expected = double(was(e, i, j));
+        double expected = add ? double(was(e, i, j)) : 0.0;
         for (index_t r = begin; r < end; ++r) {
           expected += a(r, i) * b(r, j);
         }
-        bool const same = begin == end ? std::memcmp(&vd(e, i, j), &was(e, i, j), sizeof(G)) == 0
-                                       : double(vd(e, i, j)) == double(to<G>(expected));
+        bool const same = add && begin == end
+                              ? std::memcmp(&vd(e, i, j), &was(e, i, j), sizeof(G)) == 0
+                              : double(vd(e, i, j)) == double(to<G>(expected));
         wrong += !same;
       }
     }
@@ -230,8 +238,10 @@ void check_all(Host const& exec, index_t n, index_t k)
                      .bias     = (variant & 4) != 0};
       CHECK(wrong_rows<A, W, C>(exec, groups, n, k, how) == 0);
     }
-    CHECK(wrong_weights<A, W, C>(exec, groups, n, k, false) == 0);
-    CHECK(wrong_weights<A, W, C>(exec, groups, n, k, true) == 0);
+    for (Result const result : {Result::add, Result::overwrite}) {
+      CHECK(wrong_weights<A, W, C>(exec, groups, n, k, false, result) == 0);
+      CHECK(wrong_weights<A, W, C>(exec, groups, n, k, true, result) == 0);
+    }
   }
 }
 
@@ -296,6 +306,12 @@ TEST_CASE_TEMPLATE("grouped products have the same bits for any threads, call an
     CHECK(c_each.same_bits(c));
     CHECK(dw_each.same_bits(dw));
   }
+  // dw started as zeros: what overwrites has the same bits, whatever was there.
+  Buffer<T> fresh(experts * n * k);
+  std::fill(fresh.v.begin(), fresh.v.end(), to<T>(std::numeric_limits<double>::quiet_NaN()));
+  moe::grouped_gemm_weights(
+      own(2), groups.view(), b.view(), a.view(), fresh.matrices(experts, n, k), Result::overwrite);
+  CHECK(fresh.same_bits(dw));
 
   // Expert 3's rows by themselves, in another order, as they lie: a dense product of them.
   std::vector<Id> order;

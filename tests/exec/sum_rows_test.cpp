@@ -62,7 +62,8 @@ template <class T, class G>
 std::vector<G> grouped_sums(Host const& exec,
                             GroupedCase const& c,
                             double was,
-                            bool one_per_expert = false)
+                            bool one_per_expert = false,
+                            Result result       = Result::add)
 {
   using S             = moe::accumulator_t<T>;
   auto const elements = elements_of<T>(c.x);
@@ -73,9 +74,9 @@ std::vector<G> grouped_sums(Host const& exec,
   auto const weights = c.weight.empty() ? View<S const, 1, Host>{} : as_list(weight);
   auto const to      = as_matrix(out, c.slots.experts(), c.columns);
   for (Id e = 0; one_per_expert && e < static_cast<Id>(c.slots.experts()); ++e) {
-    moe::grouped_sum_rows(exec, c.slots.view().only(e, e + 1), rows, weights, to);
+    moe::grouped_sum_rows(exec, c.slots.view().only(e, e + 1), rows, weights, to, result);
   }
-  if (!one_per_expert) { moe::grouped_sum_rows(exec, c.slots.view(), rows, weights, to); }
+  if (!one_per_expert) { moe::grouped_sum_rows(exec, c.slots.view(), rows, weights, to, result); }
   return out;
 }
 
@@ -239,6 +240,20 @@ TEST_CASE("an expert without rows is left as it is, to the last bit")
     std::vector<float> const old(12, static_cast<float>(was));
     CHECK(std::memcmp(sum.data(), old.data(), 4 * sizeof(float)) == 0);
     CHECK(std::memcmp(sum.data() + 8, old.data() + 8, 4 * sizeof(float)) == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE(
+    "sums by expert that overwrite are those that zeros are added to", G, float, double, BFloat16)
+{
+  auto c         = grouped_case({0, 70, 0, 1, 300, 8, 0}, 3, 300, true, true);
+  c.x            = moe::test::rounded_to<float>(real(c.slots.rows() * c.columns, 3));
+  auto const sum = grouped_sums<float, G>(Host{{.threads = 2}}, c, 0);
+  for (bool const one_per_expert : {false, true}) {
+    CHECK(same_bits(
+        grouped_sums<float, G>(
+            Host{{.threads = 2}}, c, moe::test::not_a_number, one_per_expert, Result::overwrite),
+        sum));
   }
 }
 

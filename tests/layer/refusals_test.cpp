@@ -343,6 +343,26 @@ void add_backward(Table& table, World& w)
       "gradient of gate.w extent 1 is 7",
       "(8)",
       grad([](Grads& g) { g.gate.w = {g.gate.w.data_handle(), {{E, D - 1}}}; }));
+  auto const over = [&w](std::function<void(Grads&)> change) {
+    return [&w, change] {
+      auto g = w.grad_views();
+      change(g);
+      w.backward_overwriting(g);
+    };
+  };
+  add(alias,
+      "an overwritten gradient over dy",
+      "gradient of gate.w is overlapping dy",
+      "own",
+      over([&w](Grads& g) { g.gate.w = {w.b.dy.data(), g.gate.w.extents()}; }));
+  add(value, "an overwritten gradient null", "gradient of w_in is null", "384", over([](Grads& g) {
+        g.experts.w_in = {nullptr, g.experts.w_in.extents()};
+      }));
+  add(shape,
+      "an overwritten gradient of another shape",
+      "gradient of w_out extent 2 is 5",
+      "(6)",
+      over([](Grads& g) { g.experts.w_out = {g.experts.w_out.data_handle(), {{E, D, 5}}}; }));
   add(state, "no forward before", "saved is not filled", "filled by forward", [&w] {
     auto const fresh = w.layer.make_saved<float>(w.exec, sizes, T, 3);
     w.layer.backward(w.exec, w.params(), fresh, w.in(), w.b.dy_view(), w.grad_views(), w.dx_view());

@@ -61,8 +61,9 @@ class GradientLayer {
   virtual ~GradientLayer()                       = default;
 
   virtual LayerOutcome forward(LayerBatch const& batch) = 0;
-  virtual void backward(LayerBatch& batch)              = 0;  // of the last forward; adds
-  virtual void zero_gradients()                         = 0;
+  // Of the last forward.
+  virtual void backward(LayerBatch& batch, Result result = Result::add) = 0;
+  virtual void zero_gradients()                                         = 0;
 
   LayerShape shape;
   std::vector<NamedGradient> parameters;
@@ -132,7 +133,7 @@ class GradientLayerOf<Layer<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...
     }
     return out;
   }
-  void backward(LayerBatch& batch) override
+  void backward(LayerBatch& batch, Result result) override
   {
     batch.dx.assign(batch.x.size(), -99);
     batch.d_given_weight.assign(batch.given_weight.size(), -99);
@@ -142,7 +143,7 @@ class GradientLayerOf<Layer<RouterT, CapacityT, DispatcherT, ExpertT, ExtraTs...
         saved_,
         input(batch),
         matrix(batch.dy, shape.tokens),
-        grads_.view(),
+        overwrite(grads_.view(), result == Result::overwrite),
         View<double, 2, Host>(batch.dx.data(), shape.tokens, shape.hidden),
         View<double, 2, Host>(
             batch.d_given_weight.data(), given_top_k > 0 ? shape.tokens : 0, given_top_k));

@@ -5,6 +5,8 @@
 // counts, noise.
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "support/erased_layer.hpp"
 
 namespace moe::test {
@@ -62,6 +64,21 @@ inline double norm_of(std::span<double const> v)
   return std::sqrt(sum);
 }
 
+// Gradients that are overwritten are those that are added to zeros, whatever was there.
+inline void check_overwritten(GradientLayer& layer, LayerBatch batch)
+{
+  std::vector<std::vector<double>> added;
+  for (auto const& p : layer.parameters) {
+    added.emplace_back(p.gradient.begin(), p.gradient.end());
+    std::fill(p.gradient.begin(), p.gradient.end(), std::numeric_limits<double>::quiet_NaN());
+  }
+  layer.backward(batch, Result::overwrite);
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    CAPTURE(layer.parameters[i].name);
+    CHECK(std::ranges::equal(layer.parameters[i].gradient, added[i]));
+  }
+}
+
 // Whether this seed lies away from kinks and ties; then all gradients have been compared.
 inline bool compare_gradients(GradientLayer& layer, unsigned seed, GradientOptions const& options)
 {
@@ -79,6 +96,7 @@ inline bool compare_gradients(GradientLayer& layer, unsigned seed, GradientOptio
   if (options.drops && out.dropped == 0) { return false; }
   layer.zero_gradients();
   layer.backward(batch);
+  check_overwritten(layer, batch);
 
   std::vector<double> const dx = batch.dx, d_given = batch.d_given_weight;
   auto tensors = layer.parameters;

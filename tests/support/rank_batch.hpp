@@ -79,7 +79,8 @@ auto values_by_expert(ParamsT const& grads)
   return all;
 }
 
-// Forward, evaluate and backward of one rank on its part of `whole`.
+// Forward, evaluate and backward of one rank on its part of `whole`. One rank with all experts adds
+// to zeros, another overwrites.
 template <class T, class LayerT>
 RankPass<T> run_rank(LayerT const& layer,
                      Host const& exec,
@@ -103,7 +104,15 @@ RankPass<T> run_rank(LayerT const& layer,
   auto saved      = layer.template make_saved<T>(exec, whole.sizes, count);
   layer.evaluate(exec, params, part.input(), view(out.evaluated));
   layer.forward(exec, params, part.input(), view(out.y), saved);
-  layer.backward(exec, params, saved, part.input(), part.dy_view(), grads.view(), view(out.dx));
+  bool const alone = experts.count == whole.sizes.experts;
+  if (!alone) { fill_values(grads.view(), std::numeric_limits<double>::quiet_NaN()); }
+  layer.backward(exec,
+                 params,
+                 saved,
+                 part.input(),
+                 part.dy_view(),
+                 overwrite(grads.view(), !alone),
+                 view(out.dx));
   layer.all_reduce_gradients(exec, grads.view());
   auto const losses = saved.losses(exec);
   out.losses.assign(losses.begin(), losses.end());

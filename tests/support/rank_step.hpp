@@ -65,7 +65,8 @@ void append(std::vector<T>& to, std::vector<T> const& more)
 }
 
 // Forward and backward over the tokens [first, first + count) twice, the second time over dx in
-// place of x; reduce(layer, gradients) ends the step.
+// place of x; reduce(layer, gradients) ends the step. Of all tokens both are added to zeros, of a
+// part the first overwrites.
 template <class T, class LayerT, class ExecT, class Reduce>
 RankStep<T> run_step(LayerT const& layer,
                      ExecT const& exec,
@@ -107,10 +108,17 @@ RankStep<T> run_step(LayerT const& layer,
     in.mask = mask.const_view();
   }
   RankStep<T> out;
-  auto saved = layer.template make_saved<T>(exec, sizes, count, sequences);
+  auto saved             = layer.template make_saved<T>(exec, sizes, count, sequences);
+  bool const part_of_all = count < batch.tokens;
+  if (part_of_all) {
+    std::vector<double> const nan(static_cast<std::size_t>(grads.flat().size()), NAN);
+    auto const all = put<S>(exec, nan, grads.flat().size());
+    exec.copy(grads.flat().data_handle(), all.const_view().data_handle(), all.bytes());
+  }
   for (int micro = 0; micro < 2; ++micro) {
+    auto const to = overwrite(grads.view(), part_of_all && micro == 0);
     layer.forward(exec, params, in, y.view(), saved);
-    layer.backward(exec, params, saved, in, dy.const_view(), grads.view(), dx.view());
+    layer.backward(exec, params, saved, in, dy.const_view(), to, dx.view());
     append(out.y, get(exec, y.const_view()));
     append(out.dx, get(exec, dx.const_view()));
     for (S const loss : saved.losses(exec)) {

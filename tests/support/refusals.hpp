@@ -111,6 +111,10 @@ struct World {
   {
     layer.backward(exec, params(), saved, in(), dy, g, out);
   }
+  void backward_overwriting(Layer::Params<float, Host> const& g)
+  {
+    layer.backward(exec, params(), saved, in(), b.dy_view(), overwrite(g), dx_view());
+  }
 
   // What nobody may have touched.
   [[nodiscard]] std::vector<std::vector<float>> memory() const

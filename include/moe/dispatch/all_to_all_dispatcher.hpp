@@ -202,14 +202,15 @@ class AllToAllDispatcher {
                      View<T const, 2, ExecT> dy,
                      WorkT& work,
                      View<accumulator_t<T>, 1, ExecT> d_weight,
-                     GradsT const& grads) const
+                     GradsT const& grads,
+                     Result result) const
   {
     if (alone()) {
       local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
-      return backward_weights(exec, in, experts, saved, dy, work, grads);
+      return backward_weights(exec, in, experts, saved, dy, work, grads, result);
     }
     backward_chunks(exec, in, experts, saved, dy, work, d_weight, [&](ExecT const& on, int c) {
-      weights_of(on, experts, saved, saved.trip.groups(c), work, grads);
+      weights_of(on, experts, saved, saved.trip.groups(c), work, grads, result);
     });
   }
 
@@ -231,12 +232,14 @@ class AllToAllDispatcher {
                         SavedT const& saved,
                         View<T const, 2, ExecT> dy,
                         WorkT& work,
-                        GradsT const& grads) const
+                        GradsT const& grads,
+                        Result result) const
   {
     if (alone()) {
-      return local_.backward_weights(exec, in, experts, saved.experts, dy, work.local, grads);
+      return local_.backward_weights(
+          exec, in, experts, saved.experts, dy, work.local, grads, result);
     }
-    weights_of(exec, experts, saved, saved.trip.groups(), work, grads);
+    weights_of(exec, experts, saved, saved.trip.groups(), work, grads, result);
   }
 
  private:
@@ -294,7 +297,8 @@ class AllToAllDispatcher {
                   SavedT const& saved,
                   RowGroups<ExecT> const& groups,
                   WorkT& work,
-                  GradsT const& grads) const
+                  GradsT const& grads,
+                  Result result) const
   {
     before_experts(exec);
     detail::backward_experts_weights(exec,
@@ -306,7 +310,8 @@ class AllToAllDispatcher {
                                      transport_.rows_of(saved.trip, work.dy),
                                      saved.weight.const_view(),
                                      work.local,
-                                     grads);
+                                     grads,
+                                     result);
   }
 
   // Where the experts work.

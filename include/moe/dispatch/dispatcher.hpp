@@ -31,9 +31,10 @@ struct DispatchInput {
 // and back in three steps, because the gate's dx needs d_weight and is the addend of dx:
 //   backward_data(exec, in, experts, saved, dy, work, d_weight)      d_weight (A), 0 where dropped
 //   combine_backward(exec, in, work, addend, dx)
-//   backward_weights(exec, in, experts, saved, dy, work, grads)
-// or in two, where weights_with_data is true: backward_data(..., d_weight, grads) has the third
-// step's work in it.
+//   backward_weights(exec, in, experts, saved, dy, work, grads, result)
+// or in two, where weights_with_data is true: backward_data(..., d_weight, grads, result) has the
+// third step's work in it. `result` is for the kernel and Result::add for one that only adds; with
+// Result::overwrite each local expert, with rows or without, is in the groups of exactly one call.
 template <class D>
 concept HasCommunicator = requires(D const d) {
   { d.communicator() } -> HasRank;
@@ -89,10 +90,13 @@ concept HasDispatchBackward =
              View<accumulator_t<T>, 1, ExecT> d_weight,
              View<accumulator_t<T> const, 2, ExecT> addend,
              View<T, 2, ExecT> dx,
-             typename KernelT::template Params<T, ExecT> const grads) {
+             typename KernelT::template Params<T, ExecT> const grads,
+             Result result) {
       { d.backward_data(exec, in, experts, saved, dy, work, d_weight) } -> std::same_as<void>;
       { d.combine_backward(exec, in, work, addend, dx) } -> std::same_as<void>;
-      { d.backward_weights(exec, in, experts, saved, dy, work, grads) } -> std::same_as<void>;
+      {
+        d.backward_weights(exec, in, experts, saved, dy, work, grads, result)
+      } -> std::same_as<void>;
     };
 
 template <class D>

@@ -119,7 +119,8 @@ struct LocalDispatcher {
                         SavedT const& saved,
                         View<T const, 2, ExecT> dy,
                         WorkT& work,
-                        GradsT const& grads) const
+                        GradsT const& grads,
+                        Result result) const
   {
     detail::backward_experts_weights(exec,
                                      schedule,
@@ -130,7 +131,8 @@ struct LocalDispatcher {
                                      rows_of(in, dy),
                                      work.weight_rows.const_view(),
                                      work,
-                                     grads);
+                                     grads,
+                                     result);
   }
 
  private:

@@ -2,7 +2,7 @@
 // What every dispatcher does once rows are where their experts are: calls the kernel on them, as
 // often as the schedule says. x and dy are rows by reference; out, dx (R, D); weight, d_weight (R).
 #include <moe/exec/execution_space.hpp>
-#include <moe/expert/expert_kernel.hpp>
+#include <moe/expert/gradients.hpp>
 #include <moe/expert/schedule.hpp>
 
 namespace moe::detail {
@@ -78,7 +78,7 @@ void backward_experts_data(ExecT const& exec,
   });
 }
 
-// Adds to grads.
+// Adds to grads, or overwrites those of all experts of `groups`, which the kernel must be able to.
 template <class ExecT,
           class ScheduleT,
           class ExpertsT,
@@ -95,11 +95,13 @@ void backward_experts_weights(ExecT const& exec,
                               IndexedRows<T, ExecT> const& dy,
                               std::type_identity_t<View<accumulator_t<T> const, 1, ExecT>> weight,
                               WorkT& work,
-                              GradsT const& grads)
+                              GradsT const& grads,
+                              Result result)
 {
   auto const phase = exec.phase(Phase::experts);
   schedule.for_each_call(exec, groups, [&](RowGroups<ExecT> const& some) {
-    experts.kernel.backward_weights(exec, saved, some, x, dy, weight, work.carry, grads);
+    backward_kernel_weights<T>(
+        result, experts.kernel, exec, saved, some, x, dy, weight, work.carry, grads);
   });
 }
 

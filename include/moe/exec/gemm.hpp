@@ -9,8 +9,11 @@
 //   grouped_gemm_rows(exec, groups, a, tw, w, bias, c)
 //       for every row r of every expert e of groups:  c(r) (N) = a(r) (K) . w(e)^T + bias(e)
 //       w is (L, N, K) with Transpose::yes, (L, K, N) with Transpose::no; bias (L, N) or empty
-//   grouped_gemm_weights(exec, groups, a, b, dw)  dw(e) (M, N) += sum_{r of e} a(r) (M) b(r)^T (N)
-//       an expert without rows is left as it is
+//   grouped_gemm_weights(exec, groups, a, b, dw, result)
+//       for every expert e of groups:  dw(e) (M, N) = or += sum_{r of e} a(r) (M) b(r)^T (N)
+//       `result` is Result::add unless given. An expert without rows is left as it is, or becomes
+//       zeros. With the library's own products what overwrites has the bits of what is added to
+//       zeros, so it is never -0 but where it is rounded to zero.
 namespace moe {
 
 enum class Transpose { no, yes };

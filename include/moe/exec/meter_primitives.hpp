@@ -143,7 +143,8 @@ void grouped_sum_rows(MemoryMeter const&,
                       RowGroups<MemoryMeter> const&,
                       IndexedRows<T, MemoryMeter> const&,
                       View<S const, 1, MemoryMeter>,
-                      View<G, 2, MemoryMeter>)
+                      View<G, 2, MemoryMeter>,
+                      Result = Result::add)
 {
 }
 
@@ -224,7 +225,8 @@ void grouped_gemm_weights(MemoryMeter const& exec,
                           RowGroups<MemoryMeter> const& groups,
                           IndexedRows<A, MemoryMeter> a,
                           IndexedRows<B, MemoryMeter> b,
-                          View<G, 3, MemoryMeter> dw)
+                          View<G, 3, MemoryMeter> dw,
+                          Result = Result::add)
 {
   if (exec.like() == MeteredSpace::cuda &&
       (groups.experts() <= 0 || groups.rows == 0 || dw.size() == 0)) {

@@ -4,6 +4,7 @@
 
 #include <moe/core/element.hpp>
 #include <moe/core/params.hpp>
+#include <moe/exec/gemm.hpp>
 #include <moe/expert/expert_rows.hpp>
 
 namespace moe {
@@ -31,6 +32,8 @@ namespace moe {
 //   backward_weights(exec, saved, groups, x, dy, weight, carry, grads)
 //       grads += weight(r) ... , after backward_data of the same rows; in one call for all rows,
 //       since a sum over rows must not depend on how they were cut into chunks
+//   backward_weights(exec, saved, groups, x, dy, weight, carry, grads, result)      optional: with
+//       Result::overwrite, grads = that sum for every expert of groups, zeros where it has no rows
 // Elements are T; weight and d_weight are accumulator_t<T>; gradients may be of another type.
 
 // L experts of D inputs and outputs, and the kernel's own sizes.
@@ -119,6 +122,23 @@ concept HasExpertBackwardWeights = requires(X const k,
                                             typename X::template Carry<T, ExecT>& carry,
                                             typename X::template Params<T, ExecT> const grads) {
   { k.backward_weights(exec, saved, groups, x, dy, weight, carry, grads) } -> std::same_as<void>;
+};
+
+// A kernel that can also overwrite gradients. Of one that cannot the library makes them zeros
+// first.
+template <class X, class T, class ExecT>
+concept OverwritesWeights = requires(X const k,
+                                     ExecT const exec,
+                                     typename X::template Saved<T, ExecT> const& saved,
+                                     RowGroups<ExecT> const groups,
+                                     IndexedRows<T, ExecT> const x,
+                                     IndexedRows<T, ExecT> const dy,
+                                     View<accumulator_t<T> const, 1, ExecT> weight,
+                                     typename X::template Carry<T, ExecT>& carry,
+                                     typename X::template Params<T, ExecT> const grads) {
+  {
+    k.backward_weights(exec, saved, groups, x, dy, weight, carry, grads, Result::overwrite)
+  } -> std::same_as<void>;
 };
 
 template <class X, class T, class ExecT>

@@ -160,7 +160,8 @@ struct Ffn {
     grouped_gemm_rows(exec, groups, rows(carry.d_pre), Transpose::no, params.w_in, none, dx);
   }
 
-  // d_w_out += dy (weight a)^T,   d_w_in += d_pre x^T,   d_b_out += weight dy,   d_b_in += d_pre
+  // d_w_out += dy (weight a)^T,   d_w_in += d_pre x^T,   d_b_out += weight dy,   d_b_in += d_pre;
+  // or = these sums
   template <class ExecT, class T, class G>
   void backward_weights(ExecT const& exec,
                         Saved<T, ExecT> const&,
@@ -169,14 +170,15 @@ struct Ffn {
                         IndexedRows<T, ExecT> const& dy,
                         View<accumulator_t<T> const, 1, ExecT> weight,
                         Carry<T, ExecT>& carry,
-                        Params<G, ExecT> const& grads) const
+                        Params<G, ExecT> const& grads,
+                        Result result = Result::add) const
   {
-    grouped_gemm_weights(exec, groups, dy, rows(carry.weighted_a), grads.w_out);
-    grouped_gemm_weights(exec, groups, rows(carry.d_pre), x, grads.w_in);
+    grouped_gemm_weights(exec, groups, dy, rows(carry.weighted_a), grads.w_out, result);
+    grouped_gemm_weights(exec, groups, rows(carry.d_pre), x, grads.w_in, result);
     if constexpr (has_bias) {
-      grouped_sum_rows(exec, groups, dy, weight, grads.b_out);
-      grouped_sum_rows(
-          exec, groups, rows(carry.d_pre), View<accumulator_t<T> const, 1, ExecT>{}, grads.b_in);
+      View<accumulator_t<T> const, 1, ExecT> const ones{};
+      grouped_sum_rows(exec, groups, dy, weight, grads.b_out, result);
+      grouped_sum_rows(exec, groups, rows(carry.d_pre), ones, grads.b_in, result);
     }
   }
 

@@ -4,7 +4,7 @@
 
 #include <moe/exec/execution_space.hpp>
 #include <moe/exec/gemm.hpp>
-#include <moe/expert/expert_kernel.hpp>
+#include <moe/expert/gradients.hpp>
 
 namespace moe {
 
@@ -219,24 +219,22 @@ struct SharedExpert {
                         View<T const, 2, ExecT> x,
                         View<T const, 2, ExecT> dy,
                         Carry<T, ExecT>& carry,
-                        GradsT const& grads) const
+                        GradsT const& grads,
+                        Result result = Result::add) const
   {
-    kernel.backward_weights(exec,
-                            saved.expert,
-                            groups(saved, x.extent(0)),
-                            IndexedRows<T, ExecT>{x, {}},
-                            IndexedRows<T, ExecT>{dy, {}},
-                            saved.weight.const_view(),
-                            carry.expert,
-                            grads.expert);
+    detail::backward_kernel_weights<T>(
+        detail::start_gradients<KernelT, T>(exec, grads.expert, result),
+        kernel,
+        exec,
+        saved.expert,
+        groups(saved, x.extent(0)),
+        IndexedRows<T, ExecT>{x, {}},
+        IndexedRows<T, ExecT>{dy, {}},
+        saved.weight.const_view(),
+        carry.expert,
+        grads.expert);
     if constexpr (gated) {
-      gemm(exec,
-           Transpose::yes,
-           carry.d_logit.const_view(),
-           Transpose::no,
-           x,
-           Result::add,
-           grads.gate);
+      gemm(exec, Transpose::yes, carry.d_logit.const_view(), Transpose::no, x, result, grads.gate);
     }
   }
 

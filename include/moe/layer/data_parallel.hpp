@@ -5,6 +5,7 @@
 
 #include <moe/comm/communicator.hpp>
 #include <moe/core/error.hpp>
+#include <moe/expert/gradients.hpp>
 
 namespace moe {
 
@@ -48,12 +49,7 @@ void all_reduce_groups(ExecT const& exec,
       groups.world.size(),
       "ranks of a group x replicas",
       index_t{group.size()} * groups.replicas.size());
-  if (summed_in_group && group.rank() != 0) {
-    beside.for_each([&](char const*, auto const& view, auto const&) {
-      using T = typename std::decay_t<decltype(view)>::value_type;
-      exec.zero(view.data_handle(), static_cast<std::size_t>(view.size()) * sizeof(T));
-    });
-  }
+  if (summed_in_group && group.rank() != 0) { zero_views(exec, beside); }
   all_reduce_views(exec, groups.world, beside);
   all_reduce_views(exec, groups.replicas, experts);
 }

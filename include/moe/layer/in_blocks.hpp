@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <moe/comm/sum_blocks.hpp>
+#include <moe/exec/gemm.hpp>
 #include <moe/expert/shared_expert.hpp>
 #include <moe/layer/reproducible_reduction.hpp>
 #include <moe/route/gate.hpp>
@@ -231,12 +232,13 @@ struct BesideExpertsOf<ReproducibleReduction, GateT, SharedT> {
   }
 };
 
-// to (n) += from (n), some elements for a row of the launch
+// to (n) = or += from (n), some elements for a row of the launch
 template <class S, class T>
-struct AddToRow {
+struct StoreSumRow {
   S const* from;
   T* to;
   index_t n;
+  bool add;
   template <Team G>
   MOE_HOST_DEVICE void operator()(G team, index_t part) const
   {
@@ -244,7 +246,8 @@ struct AddToRow {
     index_t const begin = part * fold_columns;
     index_t const end   = begin + fold_columns < n ? begin + fold_columns : n;
     for (index_t i = begin + team.lane(); i < end; i += team.size()) {
-      to[i] = static_cast<T>(static_cast<Sum>(to[i]) + static_cast<Sum>(from[i]));
+      Sum const old = add ? static_cast<Sum>(to[i]) : Sum{0};
+      to[i]         = static_cast<T>(old + static_cast<Sum>(from[i]));
     }
   }
 };
@@ -257,14 +260,15 @@ struct BlockGrads {
   BlockSumWork<S, ExecT> work;
 };
 
-// What is summed: the blocks' gradients over all ranks, added to the gradients.
+// What is summed: the blocks' gradients over all ranks; the gradients are that, or it is added.
 template <class ExecT, class CommT, class S, class SumsT, class GradsT>
-void add_block_grads(ExecT const& exec,
-                     CommT const& comm,
-                     BlockCounts counts,
-                     BlockGrads<S, ExecT>& memory,
-                     SumsT const& sums,  // the views of `total`
-                     GradsT const& grads)
+void store_block_grads(ExecT const& exec,
+                       CommT const& comm,
+                       BlockCounts counts,
+                       BlockGrads<S, ExecT>& memory,
+                       SumsT const& sums,  // the views of `total`
+                       GradsT const& grads,
+                       Result result)
 {
   sum_blocks_over_ranks(
       exec, comm, counts, memory.partials.const_view(), memory.total.view(), memory.work);
@@ -274,8 +278,9 @@ void add_block_grads(ExecT const& exec,
   auto next = from.begin();
   grads.for_each([&](char const*, auto const& view, auto const&) {
     using T = typename std::decay_t<decltype(view)>::value_type;
-    exec.for_each_row(token_blocks(view.size(), fold_columns),
-                      AddToRow<S, T>{*next++, view.data_handle(), view.size()});
+    exec.for_each_row(
+        token_blocks(view.size(), fold_columns),
+        StoreSumRow<S, T>{*next++, view.data_handle(), view.size(), result == Result::add});
   });
 }
 

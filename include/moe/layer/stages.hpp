@@ -205,17 +205,18 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
                                SavedT const& saved,
                                [[maybe_unused]] View<T const, 2, ExecT> dy,
                                WorkT& work,
-                               Params<G, ExecT> const& grads) const
+                               Params<G, ExecT> const& grads,
+                               Result result) const
   {
     auto const phase    = exec.phase(Phase::router);
     auto const d_logits = work.d_logits.const_view();
     auto const gate_x   = work.masked_x.bytes() == 0 ? in.x : work.masked_x.const_view();
-    auto const weights  = [&](auto const& to_gate, [[maybe_unused]] auto const& to_shared) {
+    auto const weights  = [&](auto const& to_gate, [[maybe_unused]] auto const&... to_shared) {
       gate_.backward_weights(
           exec, params.gate, saved.gate, in.step, gate_x, d_logits, work.gate, to_gate);
       if constexpr (has_shared) {
         auto const of_shared = exec.phase(Phase::shared_expert);
-        shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, to_shared);
+        shared_.backward_weights(exec, saved.shared, in.x, dy, work.shared, to_shared...);
       }
     };
     if constexpr (State::reproducible) {  // block by block, then over all ranks
@@ -230,15 +231,17 @@ class LayerStages : public LayerState<RouterT, CapacityT, DispatcherT, ExpertT, 
       };
       exec.zero(partials.data_handle(), work.blocks.partials.bytes());
       weights([&](index_t b) { return of(b).gate; }, [&](index_t b) { return of(b).shared; });
-      detail::add_block_grads(
+      detail::store_block_grads(
           exec,
           dispatcher_.communicator(),
           saved.blocks,
           work.blocks,
           views(work.blocks.total.view().data_handle()),
-          typename State::template BesideExperts<G, ExecT>{grads.gate, grads.shared});
+          typename State::template BesideExperts<G, ExecT>{grads.gate, grads.shared},
+          result);
     } else {
-      weights(grads.gate, grads.shared);
+      if (result == Result::overwrite) { detail::zero_views(exec, grads.gate); }  // gates only add
+      weights(grads.gate, grads.shared, result);
     }
   }
 

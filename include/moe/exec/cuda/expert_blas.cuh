@@ -102,12 +102,19 @@ bool cublas_expert_weights(Cuda const& exec,
                            RowGroups<Cuda> const& groups,
                            IndexedRows<A, Cuda> const& a,
                            IndexedRows<B, Cuda> const& b,
-                           View<G, 3, Cuda> dw)
+                           View<G, 3, Cuda> dw,
+                           Result result)
 {
   if constexpr (cublas_elements<A, B, G>) {
     index_t const m = dw.extent(1), n = dw.extent(2);
     index_t const rows = groups.known_end - groups.known_begin;
-    if (rows == 0) { return true; }
+    G* const to        = dw.data_handle() + groups.first * m * n;
+    if (rows == 0) {
+      if (result == Result::overwrite) {
+        exec.zero(to, static_cast<std::size_t>(m * n) * sizeof(G));
+      }
+      return true;
+    }
     Tensor<A, 2, Cuda> a_memory, b_memory;
     A const* const from_a = expert_rows(exec, groups, a, a_memory);
     B const* const from_b = expert_rows(exec, groups, b, b_memory);
@@ -119,8 +126,8 @@ bool cublas_expert_weights(Cuda const& exec,
                    m,
                    n,
                    rows,
-                   1.f,
-                   dw.data_handle() + groups.first * m * n);
+                   result == Result::add ? 1.f : 0.f,
+                   to);
     return true;
   } else {
     return false;

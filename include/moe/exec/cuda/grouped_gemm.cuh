@@ -130,15 +130,23 @@ void grouped_gemm_weights(Cuda const& exec,
                           RowGroups<Cuda> const& groups,
                           IndexedRows<A, Cuda> a,
                           IndexedRows<B, Cuda> b,
-                          View<G, 3, Cuda> dw)
+                          View<G, 3, Cuda> dw,
+                          Result result = Result::add)
 {
   index_t const m = dw.extent(1), n = dw.extent(2);
   Check const check{"moe::grouped_gemm_weights"};
   check.equal("columns of a", a.columns(), "rows of dw(e)", m);
   check.equal("columns of b", b.columns(), "columns of dw(e)", n);
-  if (groups.experts() <= 0 || groups.rows == 0 || m == 0 || n == 0) { return; }
+  if (groups.experts() <= 0 || m == 0 || n == 0) { return; }
+  if (groups.rows == 0) {
+    if (result == Result::overwrite) {
+      exec.zero(dw.data_handle() + groups.first * m * n,
+                static_cast<std::size_t>(groups.experts() * m * n) * sizeof(G));
+    }
+    return;
+  }
   if (groups.known_begin >= 0) {
-    if (detail::cublas_expert_weights(exec, groups, a, b, dw)) { return; }
+    if (detail::cublas_expert_weights(exec, groups, a, b, dw, result)) { return; }
   }
   detail::GroupedProduct<A, B, G> const p{groups,
                                           {a.base.data_handle(), m, a.index.data_handle()},
@@ -148,7 +156,8 @@ void grouped_gemm_weights(Cuda const& exec,
                                           0,
                                           m,
                                           nullptr,
-                                          dw.data_handle()};
+                                          dw.data_handle(),
+                                          result};
   char const* const name = "moe::grouped_gemm_weights";
   auto const order_of    = [&](int tile_m, int tile_n) {
     return detail::TileOrder(detail::tiles_of(m, tile_m), detail::tiles_of(n, tile_n));

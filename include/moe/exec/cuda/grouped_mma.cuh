@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(tile_threads, 1)
   for_each_tile(pipeline, next, start, store);
 }
 
-// dw(e) (M, N) += sum over rows of e of a(r) b(r)^T
+// dw(e) (M, N) = or += sum over rows of e of a(r) b(r)^T
 template <class T, class C>
 __global__ void __launch_bounds__(tile_threads, 1)
     grouped_weights_mma_kernel(GroupedProduct<T, T, C> const p, TileOrder const order)
@@ -95,11 +95,12 @@ __global__ void __launch_bounds__(tile_threads, 1)
   TilePipeline<T, Major::lanes, Major::lanes> pipeline(mma_shared);
   std::uint64_t const tiles = std::uint64_t{order.tiles()} * p.groups.experts();
   std::uint64_t block       = blockIdx.x;  // of all experts' tiles
+  bool const add            = p.result == Result::add;
 
   auto const next = [&] {
     for (; block < tiles; block += gridDim.x) {
       Id const e = p.groups.first + static_cast<Id>(block / order.tiles());
-      if (p.groups.begin(e) == p.groups.end(e)) { continue; }
+      if (add && p.groups.begin(e) == p.groups.end(e)) { continue; }
       auto const at = order(static_cast<std::uint32_t>(block % order.tiles()));
       block += gridDim.x;
       return GroupedTile{e,
@@ -116,12 +117,17 @@ __global__ void __launch_bounds__(tile_threads, 1)
   auto const store = [&](GroupedTile const& tile) {
     int const n = static_cast<int>(p.n), rows = tile.m1 - tile.m0, columns = n - tile.n0;
     C* const dw = p.c + (index_t{tile.expert} * p.m + tile.m0) * p.n + tile.n0;
+    // Without a step there is no product: what the pipeline holds is another tile's.
+    bool const summed = p.groups.begin(tile.expert) != p.groups.end(tile.expert);
     pipeline.for_each_eight(
         [&](int i, int j) {
-          return i < rows && j < columns ? load_eight(dw + index_t{i} * n + j) : Eight<C>{};
+          bool const old = add && i < rows && j < columns;
+          return old ? load_eight(dw + index_t{i} * n + j) : Eight<C>{};
         },
         [&](int i, int j, float(&x)[4][2], Eight<C> const& old) {
-          if (i < rows && j < columns) { store_eight(sum<C>(old, x), dw + index_t{i} * n + j); }
+          if (i < rows && j < columns) {
+            store_eight(summed ? sum<C>(old, x) : Eight<C>{}, dw + index_t{i} * n + j);
+          }
         });
   };
 

@@ -92,7 +92,8 @@ __global__ void __launch_bounds__(plain_threads)
 {
   Id const e          = p.groups.first + static_cast<Id>(blockIdx.y);
   index_t const begin = p.groups.begin(e), end = p.groups.end(e);
-  if (begin == end) { return; }
+  bool const add = p.result == Result::add;
+  if (add && begin == end) { return; }
   auto const at    = order(blockIdx.x);
   index_t const m0 = at.row * plain_tuning.tile, n0 = at.column * plain_tuning.tile;
   auto const load_a = [&](int lane, index_t r) {
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(plain_threads)
       index_t const m = m0 + threadIdx.x / 16 + 16 * i, n = n0 + threadIdx.x % 16 + 16 * j;
       if (m >= p.m || n >= p.n) { continue; }
       C* const out = p.c + (index_t{e} * p.m + m) * p.n + n;
-      *out         = static_cast<C>(static_cast<float>(*out) + acc[i][j]);
+      *out         = static_cast<C>(add ? static_cast<float>(*out) + acc[i][j] : acc[i][j]);
     }
   }
 }

@@ -24,7 +24,7 @@ struct StoredRows {
 };
 
 // Either c(r) (N) = a(r) (K) . op(w(e)) + bias(e) for the rows r of every expert, or, with
-// `weights`, dw(e) (M, N) += sum over rows r of e of a(r) (M) b(r) (N).
+// `weights`, dw(e) (M, N) = or += sum over rows r of e of a(r) (M) b(r) (N).
 template <class TA, class TB, class C>
 struct GroupedProduct {
   RowGroups<Cuda> groups;

@@ -54,18 +54,19 @@ __global__ void __launch_bounds__(column_sum_tuning.threads)
     grouped_sum_rows_kernel(RowGroups<Cuda> groups,
                             IndexedRows<T, Cuda> x,
                             View<S const, 1, Cuda> weight,
+                            bool add,
                             View<G, 2, Cuda> out)
 {
   index_t const j = index_t{blockIdx.x} * blockDim.x + threadIdx.x;
   index_t const e = groups.first + index_t{blockIdx.y};
-  if (j >= out.extent(1) || groups.begin(e) == groups.end(e)) { return; }
+  if (j >= out.extent(1) || (add && groups.begin(e) == groups.end(e))) { return; }
   S sum = 0;
   for (index_t r = groups.begin(e); r < groups.end(e); ++r) {
     T const* const row = x.row(r);
     if (row == nullptr) { continue; }
     sum += (weight.data_handle() == nullptr ? S{1} : weight(r)) * static_cast<S>(row[j]);
   }
-  out(e, j) = static_cast<G>(static_cast<S>(out(e, j)) + sum);
+  out(e, j) = static_cast<G>(add ? static_cast<S>(out(e, j)) + sum : sum);
 }
 
 inline unsigned blocks_for(index_t n, index_t each)
@@ -109,14 +110,15 @@ MOE_HIDDEN void sum_rows(Cuda const& exec, View<T, 2, Cuda> x, Result result, Vi
                  out);
 }
 
-// out (L, M): out(e) += sum over rows r of expert e of weight(r) x(r), each sum in row order;
-// weight (R), or empty for ones. An expert without rows is left as it is.
+// out (L, M): out(e) = or += sum over rows r of expert e of weight(r) x(r), each sum in row order;
+// weight (R), or empty for ones. An expert without rows is left as it is, or becomes zeros.
 template <class T, class S, class G>
 MOE_HIDDEN void grouped_sum_rows(Cuda const& exec,
                                  RowGroups<Cuda> const& groups,
                                  IndexedRows<T, Cuda> const& x,
                                  View<S const, 1, Cuda> weight,
-                                 View<G, 2, Cuda> out)
+                                 View<G, 2, Cuda> out,
+                                 Result result = Result::add)
 {
   auto const& tuning = detail::column_sum_tuning;
   Check{"moe::grouped_sum_rows"}.equal(
@@ -132,6 +134,7 @@ MOE_HIDDEN void grouped_sum_rows(Cuda const& exec,
                  groups,
                  x,
                  weight,
+                 result == Result::add,
                  out);
 }
 

@@ -187,7 +187,8 @@ bool blas_grouped_gemm_weights(Host const& exec,
                                RowGroups<Host> const& groups,
                                IndexedRows<A, Host> const& a,
                                IndexedRows<B, Host> const& b,
-                               G dw)
+                               G dw,
+                               Result result)
 {
   using T = typename G::value_type;
   if constexpr (blas_elements<T, A, B>) {
@@ -202,7 +203,11 @@ bool blas_grouped_gemm_weights(Host const& exec,
     }
     for (index_t e = groups.first; e < groups.last; ++e) {
       index_t const begin = groups.begin(e), rows = groups.end(e) - begin;
-      if (rows == 0) { continue; }
+      T* const to = dw.data_handle() + e * m * n;
+      if (rows == 0) {
+        if (result == Result::overwrite) { std::fill_n(to, m * n, T{}); }
+        continue;
+      }
       blas_product<T>(Transpose::yes,
                       blas_rows(exec, a, begin, rows, gathered_a),
                       Transpose::no,
@@ -210,8 +215,8 @@ bool blas_grouped_gemm_weights(Host const& exec,
                       m,
                       n,
                       rows,
-                      T{1},
-                      dw.data_handle() + e * m * n);
+                      T(result == Result::add),
+                      to);
     }
     return true;
   } else {

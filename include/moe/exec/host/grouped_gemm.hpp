@@ -65,20 +65,21 @@ void grouped_gemm_weights(Host const& exec,
                           RowGroups<Host> const& groups,
                           IndexedRows<A, Host> a,
                           IndexedRows<B, Host> b,
-                          G dw)
+                          G dw,
+                          Result result = Result::add)
 {
   index_t const m = dw.extent(1), n = dw.extent(2);
   Check const check{"moe::grouped_gemm_weights"};
   check.equal("columns of a", a.columns(), "rows of dw(e)", m);
   check.equal("columns of b", b.columns(), "columns of dw(e)", n);
 #if defined(MOE_WITH_CBLAS)
-  if (detail::blas_grouped_gemm_weights(exec, groups, a, b, dw)) { return; }
+  if (detail::blas_grouped_gemm_weights(exec, groups, a, b, dw, result)) { return; }
 #endif
   using S = detail::common_accumulator_t<A, B, typename G::value_type>;
   detail::ProductCall<S> const call{
       .a = detail::left_operand<S>(a.base.data_handle(), m, a.index.data_handle(), Transpose::yes),
       .b = detail::right_operand<S>(b.base.data_handle(), n, b.index.data_handle(), Transpose::no),
-      .c = detail::product_result<S>(dw.data_handle(), Result::add),
+      .c = detail::product_result<S>(dw.data_handle(), result),
       .n = n,
       .parts = detail::product_parts(detail::ProductParts::weights, groups, m, 0, m)};
   detail::run_products(exec, call);

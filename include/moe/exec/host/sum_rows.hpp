@@ -73,14 +73,15 @@ void sum_rows(Host const& exec, View<T, 2, Host> x, Result result, View<G, 1, Ho
   });
 }
 
-// out (L, M): out(e) += sum over rows r of expert e of weight(r) x(r), each sum in row order;
-// weight (R), or empty for ones. An expert without rows is left as it is.
+// out (L, M): out(e) = or += sum over rows r of expert e of weight(r) x(r), each sum in row order;
+// weight (R), or empty for ones. An expert without rows is left as it is, or becomes zeros.
 template <class T, class S, class G>
 void grouped_sum_rows(Host const& exec,
                       RowGroups<Host> const& groups,
                       IndexedRows<T, Host> const& x,
                       View<S const, 1, Host> weight,
-                      View<G, 2, Host> out)
+                      View<G, 2, Host> out,
+                      Result result = Result::add)
 {
   index_t const M    = out.extent(1);
   auto const& tuning = detail::sum_rows_tuning;
@@ -89,11 +90,12 @@ void grouped_sum_rows(Host const& exec,
   exec.for_each_task(groups.experts() * parts, [&](int, index_t task) {
     index_t const e = groups.first + task / parts, j = task % parts * tuning.columns;
     index_t const columns = std::min(tuning.columns, M - j);
-    if (groups.begin(e) == groups.end(e)) { return; }
+    bool const add        = result == Result::add;
+    if (add && groups.begin(e) == groups.end(e)) { return; }
     detail::ColumnSums<S> sum{};
     detail::add_rows<S>(
         x, weight.data_handle(), groups.begin(e), groups.end(e), j, columns, sum.data());
-    detail::store_row<S, G>(out.data_handle(), e * M + j, columns, sum.data(), true);
+    detail::store_row<S, G>(out.data_handle(), e * M + j, columns, sum.data(), add);
   });
 }
 

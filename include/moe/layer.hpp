@@ -100,29 +100,14 @@ class Layer : public LayerStages<RouterT, CapacityT, DispatcherT, ExpertT, Extra
     auto const rows   = saved.to_dispatch(in.x);
     auto const result = detail::start_gradients<ExpertT, T>(exec, grads.experts, to.result);
 
-    auto const d_weight = work.d_weight.view();
-    if constexpr (AddsWeightsWithData<DispatcherT>) {
-      dispatcher_.backward_data(exec,
-                                rows,
-                                bound(params),
-                                saved.experts,
-                                dy,
-                                work.experts,
-                                d_weight,
-                                grads.experts,
-                                result);
-    } else {
-      dispatcher_.backward_data(
-          exec, rows, bound(params), saved.experts, dy, work.experts, d_weight);
-    }
+    dispatcher_.backward_data(
+        exec, rows, bound(params), saved.experts, dy, work.experts, work.d_weight.view());
     route_backward(exec, in, saved, work, d_given_weight);
     direct_backward_data(exec, params, in, saved, dy, work);
     dispatcher_.combine_backward(exec, rows, work.experts, work.addend.const_view(), dx);
 
-    if constexpr (!AddsWeightsWithData<DispatcherT>) {
-      dispatcher_.backward_weights(
-          exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts, result);
-    }
+    dispatcher_.backward_weights(
+        exec, rows, bound(params), saved.experts, dy, work.experts, grads.experts, result);
     direct_backward_weights(exec, params, in, saved, dy, work, grads, to.result);
   }
   template <ExecutionSpace ExecT, Element T, Element G>

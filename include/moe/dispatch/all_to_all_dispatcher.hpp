@@ -47,8 +47,6 @@ class AllToAllDispatcher {
   template <class CapacityT>
   static constexpr SlotLayout layout = SlotLayout::compact;
 
-  static constexpr bool weights_with_data = true;
-
   [[nodiscard]] CommT const& communicator() const { return comm_.get(); }
   [[nodiscard]] ExpertRange experts_here(index_t experts) const
   {
@@ -80,6 +78,7 @@ class AllToAllDispatcher {
     typename Local::template Work<T, ExecT, KernelT> local;  // of the rows at the experts here
     typename Transport::template Arrived<T, ExecT> dy;
     typename Transport::template Home<T, ExecT> dx;
+    std::vector<typename detail::Overlap<ExecT>::Mark> worked;  // chunks' data
   };
 
   // Where rows travel, their number is known when they arrive: forward makes the rest. Lanes are
@@ -104,7 +103,7 @@ class AllToAllDispatcher {
   {
     index_t const R = alone() ? rows : saved.trip.rows();
     Work<T, ExecT, KernelT> work{
-        local_.template make_work<T>(exec, kernel, sizes, saved.experts, R), {}, {}};
+        local_.template make_work<T>(exec, kernel, sizes, saved.experts, R), {}, {}, {}};
     if (!alone()) {
       work.dy = transport_.make_arrived(exec, saved.trip, sizes.hidden, Leg::backward);
       work.dx = transport_.make_home(exec, saved.trip, sizes.hidden);
@@ -191,27 +190,29 @@ class AllToAllDispatcher {
     if (alone()) {
       return local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
     }
-    backward_chunks(exec, in, experts, saved, dy, work, d_weight, [](ExecT const&, int) {});
-  }
-  // And the experts' gradients, while rows are on their way.
-  template <class ExecT, class T, class ExpertsT, class SavedT, class WorkT, class GradsT>
-  void backward_data(ExecT const& exec,
-                     DispatchInput<T, ExecT> const& in,
-                     ExpertsT const& experts,
-                     SavedT const& saved,
-                     View<T const, 2, ExecT> dy,
-                     WorkT& work,
-                     View<accumulator_t<T>, 1, ExecT> d_weight,
-                     GradsT const& grads,
-                     Result result) const
-  {
-    if (alone()) {
-      local_.backward_data(exec, in, experts, saved.experts, dy, work.local, d_weight);
-      return backward_weights(exec, in, experts, saved, dy, work, grads, result);
-    }
-    backward_chunks(exec, in, experts, saved, dy, work, d_weight, [&](ExecT const& on, int c) {
-      weights_of(on, experts, saved, saved.trip.groups(c), work, grads, result);
-    });
+    auto const& trip = saved.trip;
+    auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
+    auto const on = beside_communication(exec);
+    work.worked   = detail::go_and_return(
+        exec,
+        communicator(),
+        transport_,
+        detail::RoundTrip{
+            trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, options_.chunks},
+        [&](int c) {
+          before_experts(on);
+          detail::backward_experts_data(on,
+                                        local_.schedule,
+                                        experts,
+                                        saved.experts,
+                                        trip.groups(c),
+                                        x,
+                                        dy_rows,
+                                        saved.weight.const_view(),
+                                        work.local);
+        });
+    transport_.weights_to_tokens(
+        exec, communicator(), trip, in, work.local.d_weight_rows, d_weight);
   }
 
   template <class ExecT, class T, class WorkT>
@@ -239,7 +240,14 @@ class AllToAllDispatcher {
       return local_.backward_weights(
           exec, in, experts, saved.experts, dy, work.local, grads, result);
     }
-    weights_of(exec, experts, saved, saved.trip.groups(), work, grads, result);
+    if (work.worked.empty()) {
+      return weights_of(exec, experts, saved, saved.trip.groups(), work, grads, result);
+    }
+    auto const worked = std::move(work.worked);
+    detail::when_worked(exec, worked, [&](ExecT const& lane, int c) {
+      weights_of(
+          beside_communication(lane), experts, saved, saved.trip.groups(c), work, grads, result);
+    });
   }
 
  private:
@@ -255,42 +263,6 @@ class AllToAllDispatcher {
 
   [[nodiscard]] bool alone() const { return communicator().size() == 1; }
 
-  // rest(handle, chunk) is the experts' work that no rank waits for.
-  template <class ExecT, class T, class ExpertsT, class SavedT, class WorkT, class Rest>
-  void backward_chunks(ExecT const& exec,
-                       DispatchInput<T, ExecT> const& in,
-                       ExpertsT const& experts,
-                       SavedT const& saved,
-                       View<T const, 2, ExecT> dy,
-                       WorkT& work,
-                       View<accumulator_t<T>, 1, ExecT> d_weight,
-                       Rest const& rest) const
-  {
-    auto const& trip = saved.trip;
-    auto const x = transport_.rows_of(trip, saved.x), dy_rows = transport_.rows_of(trip, work.dy);
-    auto const on = beside_communication(exec);
-    detail::go_and_return(
-        exec,
-        communicator(),
-        transport_,
-        detail::RoundTrip{
-            trip, in, dy, work.dy, work.local.dx_rows, work.dx, Leg::backward, options_.chunks},
-        [&](int c) {
-          before_experts(on);
-          detail::backward_experts_data(on,
-                                        local_.schedule,
-                                        experts,
-                                        saved.experts,
-                                        trip.groups(c),
-                                        x,
-                                        dy_rows,
-                                        saved.weight.const_view(),
-                                        work.local);
-        },
-        [&](int c) { rest(on, c); });
-    transport_.weights_to_tokens(
-        exec, communicator(), trip, in, work.local.d_weight_rows, d_weight);
-  }
   template <class ExecT, class ExpertsT, class SavedT, class WorkT, class GradsT>
   void weights_of(ExecT const& exec,
                   ExpertsT const& experts,

@@ -32,8 +32,7 @@ struct DispatchInput {
 //   backward_data(exec, in, experts, saved, dy, work, d_weight)      d_weight (A), 0 where dropped
 //   combine_backward(exec, in, work, addend, dx)
 //   backward_weights(exec, in, experts, saved, dy, work, grads, result)
-// or in two, where weights_with_data is true: backward_data(..., d_weight, grads, result) has the
-// third step's work in it. `result` is for the kernel and Result::add for one that only adds; with
+// `result` is for the kernel and Result::add for one that only adds; with
 // Result::overwrite each local expert, with rows or without, is in the groups of exactly one call.
 template <class D>
 concept HasCommunicator = requires(D const d) {
@@ -98,9 +97,6 @@ concept HasDispatchBackward =
         d.backward_weights(exec, in, experts, saved, dy, work, grads, result)
       } -> std::same_as<void>;
     };
-
-template <class D>
-concept AddsWeightsWithData = D::weights_with_data;
 
 template <class D, class KernelT, class T, class ExecT>
 concept Dispatcher =

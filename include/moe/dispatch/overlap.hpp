@@ -4,20 +4,20 @@
 #include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <moe/exec/execution_space.hpp>
 
 namespace moe::detail {
 
 // The steps of chunk c, each given the handle that it works on.
-template <class Pack, class Send, class Work, class PackBack, class SendBack, class Rest>
+template <class Pack, class Send, class Work, class PackBack, class SendBack>
 struct ChunkSteps {
   Pack pack;           // rows that leave, into a buffer
   Send send;           // to the experts
   Work work;           // experts
   PackBack pack_back;  // their outputs, into a buffer
   SendBack send_back;  // to the tokens
-  Rest rest;           // experts' work that no rank waits for
 };
 template <class... Steps>
 ChunkSteps(Steps...) -> ChunkSteps<Steps...>;
@@ -25,16 +25,23 @@ ChunkSteps(Steps...) -> ChunkSteps<Steps...>;
 // Buffers of packed rows are double: chunk c uses number c % 2.
 inline constexpr int chunk_buffers = 2;
 
+// A handle for work that may come after what the others have.
+template <class ExecT>
+[[nodiscard]] ExecT late_lane(ExecT const& exec)
+{
+  if constexpr (requires { exec.late_lane(); }) { return exec.late_lane(); }
+  return exec.lane(2);
+}
+
 // Experts work on the caller's handle and communication on a lane of it; packing between the
 // experts' chunks, at the whole GPU's speed, unless it is itself what sends, which takes as long as
-// the wire does and has a lane too. The rest of a chunk is done while the experts would wait for
-// the rows of a later one, and the last outputs travel. Nothing waits for a device; all is ordered
-// by events, so it captures. One chunk is all on the caller's handle.
+// the wire does and has a lane too. Nothing waits for a device; all is ordered by events, so it
+// captures. One chunk is all on the caller's handle.
 template <class ExecT>
 class Overlap {
+ public:
   using Mark = decltype(std::declval<ExecT const&>().mark());
 
- public:
   Overlap(ExecT const& exec, int chunks, bool pack_sends)
       : chunks_{chunks},
         beside_{chunks > 1 && pack_sends},
@@ -49,7 +56,10 @@ class Overlap {
   }
   static void make_lanes(ExecT const& exec, int chunks)
   {
-    if (chunks > 1) { (void)exec.lane(1); }
+    if (chunks > 1) {
+      (void)exec.lane(1);
+      (void)late_lane(exec);
+    }
   }
   Overlap(Overlap const&)            = delete;
   Overlap& operator=(Overlap const&) = delete;
@@ -70,18 +80,20 @@ class Overlap {
     experts_.wait(wire_.mark());
   }
 
+  // Of several chunks, when the experts have worked on each.
   template <class StepsT>
-  void run(StepsT const& steps)
+  std::vector<Mark> run(StepsT const& steps)
   {
+    std::vector<Mark> worked;
     if (chunks_ == 1) {
       steps.pack(experts_, 0);
       steps.send(experts_, 0);
       steps.work(0);
       steps.pack_back(experts_, 0);
       steps.send_back(experts_, 0);
-      steps.rest(0);
-      return;
+      return worked;
     }
+    worked.reserve(static_cast<std::size_t>(chunks_));
     std::optional<Mark> arrived[chunk_buffers], returned[chunk_buffers];
     auto const go = [&](int c) {
       auto& mine = arrived[c % chunk_buffers];
@@ -105,15 +117,14 @@ class Overlap {
     for (int c = 0; c < chunks_; ++c) {
       experts_.wait(*arrived[c % chunk_buffers]);
       steps.work(c);
-      auto const worked = experts_.mark();
+      worked.push_back(experts_.mark());
       // First what experts wait for, then what they made.
       if (c + chunk_buffers < chunks_) { go(c + chunk_buffers); }
-      if (beside_) { packing_.wait(worked); }
+      if (beside_) { packing_.wait(worked.back()); }
       come_back(c);
-      if (c > 0) { steps.rest(c - 1); }
     }
-    steps.rest(chunks_ - 1);
     join();
+    return worked;
   }
 
  private:
@@ -122,5 +133,31 @@ class Overlap {
   ExecT experts_, wire_, packing_;
   bool joined_ = false;
 };
+
+// Experts' work on chunks that no rank waits for, f(handle, chunk): after that which some wait for,
+// and beside it, so that the experts are not without work while rows are on their way. Enqueued
+// after everything that may be refused.
+template <class ExecT, class F>
+void when_worked(ExecT const& exec,
+                 std::vector<typename Overlap<ExecT>::Mark> const& worked,
+                 F const& f)
+{
+  struct Joined {
+    ~Joined()
+    {
+      try {
+        exec.wait(lane.mark());
+      } catch (...) {  // the device is lost, and said so where it was
+      }
+    }
+    ExecT const& exec;
+    ExecT lane;
+  };
+  Joined const joined{exec, late_lane(exec)};
+  for (std::size_t c = 0; c < worked.size(); ++c) {
+    joined.lane.wait(worked[c]);
+    f(joined.lane, static_cast<int>(c));
+  }
+}
 
 }  // namespace moe::detail

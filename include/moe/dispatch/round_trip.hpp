@@ -21,27 +21,17 @@ template <class TripT, class InputT, class TokensT, class ArrivedT, class OutT, 
 RoundTrip(TripT const&, InputT const&, TokensT, ArrivedT&, OutT const&, HomeT&, Leg, int)
     -> RoundTrip<TripT, InputT, TokensT, ArrivedT, OutT, HomeT>;
 
-struct NoRest {
-  void operator()(int) const {}
-};
-
-// work(c) is the experts' on chunk c, and rest(c) what of it no rank waits for.
-template <class ExecT,
-          class CommT,
-          class TransportT,
-          class RoundTripT,
-          class Work,
-          class Rest = NoRest>
-void go_and_return(ExecT const& exec,
+// work(c) is the experts' on chunk c. Of several chunks, when it was done.
+template <class ExecT, class CommT, class TransportT, class RoundTripT, class Work>
+auto go_and_return(ExecT const& exec,
                    CommT const& comm,
                    TransportT const& transport,
                    RoundTripT const& way,
-                   Work const& work,
-                   Rest const& rest = {})
+                   Work const& work)
 {
   auto buffers = transport.make_buffers(exec, way.trip, way.tokens.extent(1), way.leg);
   Overlap<ExecT> overlap(exec, way.chunks, pack_sends<TransportT>);
-  overlap.run(ChunkSteps{
+  return overlap.run(ChunkSteps{
       [&](ExecT const& on, int c) {
         auto const phase = on.phase(Phase::dispatch);
         transport.pack(on, way.trip, way.in, way.tokens, c, buffers);
@@ -54,8 +44,7 @@ void go_and_return(ExecT const& exec,
       },
       [&](ExecT const& on, int c) {
         transport.send_back(on, comm, way.trip, c, buffers, way.home);
-      },
-      rest});
+      }});
 }
 
 }  // namespace moe::detail

@@ -148,6 +148,13 @@ class Cuda {
     c.stream_ = state_->lane(i);
     return c;
   }
+  // A lane for what is long: it comes last.
+  [[nodiscard]] Cuda late_lane() const
+  {
+    Cuda c    = *this;
+    c.stream_ = state_->late_lane();
+    return c;
+  }
   class Mark {
    public:
     Mark(detail::CudaState& state, cudaStream_t stream) : state_{state}, event_{state.take_event()}

@@ -61,19 +61,29 @@ struct CudaState {
   }
   cudaStream_t lane(int i)
   {
+    while (lanes.size() <= static_cast<std::size_t>(i)) {
+      lanes.reserve(lanes.size() + 1);
+      lanes.push_back(make_lane(/*first*/ true));
+    }
+    return lanes[static_cast<std::size_t>(i)];
+  }
+  cudaStream_t late_lane()
+  {
+    if (late == nullptr) { late = make_lane(/*first*/ false); }
+    return late;
+  }
+  cudaStream_t make_lane(bool first)
+  {
     int least = 0, most = 0;
     MOE_CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &most));
     while (free_events.size() < 8 && events.size() < 8) {
       make_event();
     }
-    while (lanes.size() <= static_cast<std::size_t>(i)) {
-      cudaStream_t s = nullptr;
-      streams.reserve(streams.size() + 1);
-      MOE_CUDA_TRY(cudaStreamCreateWithPriority(&s, cudaStreamDefault, most));
-      streams.push_back(s);
-      lanes.push_back(s);
-    }
-    return lanes[static_cast<std::size_t>(i)];
+    cudaStream_t s = nullptr;
+    streams.reserve(streams.size() + 1);
+    MOE_CUDA_TRY(cudaStreamCreateWithPriority(&s, cudaStreamDefault, first ? most : least));
+    streams.push_back(s);
+    return s;
   }
   // Events that are recorded again and again: a step in its steady state makes none, which the
   // driver may let wait for what runs, such as a wait for a peer that shares the GPU.
@@ -109,6 +119,7 @@ struct CudaState {
   std::unique_ptr<CudaPool> pool;
   CudaResource* resource = nullptr;
   std::vector<cudaStream_t> streams, lanes;
+  cudaStream_t late = nullptr;
   std::vector<cudaEvent_t> events, free_events;
   cublasHandle_t blas = nullptr;
 };

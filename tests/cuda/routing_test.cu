@@ -198,6 +198,7 @@ TEST_CASE(
     auto const route = [&](auto const& by) {
       Routing<float, Cuda> to(cuda, tokens, tokens * K, K);
       cuda.zero(to.expert.view().data_handle(), to.expert.bytes());
+      cuda.zero(to.weight.view().data_handle(), to.weight.bytes());
       by(moe::detail::RouteRow<RouterT, float, Cuda>{
           router,
           {.tokens = tokens, .experts = E, .mask = mask.const_view()},

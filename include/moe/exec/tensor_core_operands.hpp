@@ -29,6 +29,9 @@ bool within_64_gib(View<T, 2, ExecT> rows)
   return rows.size() / 8 < ~std::uint32_t{0};
 }
 
+// How many k's the warp-specialised kernels multiply at a time; a rows product of theirs has more.
+inline constexpr int hopper_step = 64;
+
 // How far the coordinates of a tensor map of ragged rows reach (cuda/hopper/tensor_map.cuh).
 inline constexpr int ragged_span = 1 << 30;
 

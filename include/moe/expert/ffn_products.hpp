@@ -28,10 +28,11 @@ template <class T, class ExecT>
                                           View<T, 2, ExecT> a)
 {
   index_t const F = a.extent(1), k = x.columns();
-  return tensor_core_elements<T> && groups.known_begin < 0 && groups.rows <= ragged_span && k > 0 &&
-         x.base.extent(0) > 0 && within_64_gib(x.base) && aligned_16(x.base.data_handle(), k) &&
-         aligned_16(w.data_handle(), k) && aligned_16(bias.data_handle(), F) &&
-         aligned_16(pre.data_handle(), F) && aligned_16(a.data_handle(), F);
+  return tensor_core_elements<T> && groups.known_begin < 0 && groups.rows <= ragged_span &&
+         k > hopper_step && x.base.extent(0) > 0 && within_64_gib(x.base) &&
+         aligned_16(x.base.data_handle(), k) && aligned_16(w.data_handle(), k) &&
+         aligned_16(bias.data_handle(), F) && aligned_16(pre.data_handle(), F) &&
+         aligned_16(a.data_handle(), F);
 }
 
 // pre(r) = w(e) x(r) + bias(e) (arity F) and a(r) = act(pre(r)) (F), of pre as it is rounded. In an

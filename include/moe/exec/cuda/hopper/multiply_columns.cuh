@@ -45,7 +45,9 @@ class ColumnProducts {
   __device__ __forceinline__ WeightsTile next_tile()  // when its first step is here
   {
     memory_.ring.wait_full(at_);
-    return memory_.tile[at_.stage];
+    auto const tile = memory_.tile[at_.stage];
+    __syncwarp();  // all lanes have read it before one of them gives the stage back
+    return tile;
   }
 
   // Starts the products of k > 0 rows; finish() waits for the last ones.
@@ -119,7 +121,6 @@ class ColumnProducts {
     give_back();
     for (stages += (k + HopperTile::depth - 1) / HopperTile::depth; stages > 0; --stages) {
       memory_.ring.wait_full(at_);
-      __syncwarp();  // all lanes have read the tile
       release(at_.stage);
       at_.template step<Tuning::stages>();
     }

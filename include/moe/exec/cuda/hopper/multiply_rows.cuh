@@ -48,7 +48,9 @@ class StageProducts {
   __device__ __forceinline__ GroupedTile next_tile()  // when its first step is here
   {
     memory_.ring.wait_full(at_);
-    return memory_.tile[at_.stage];
+    auto const tile = memory_.tile[at_.stage];
+    __syncwarp();  // all lanes have read it before one of them gives the stage back
+    return tile;
   }
 
   // Starts the products of all steps; finish() waits for the last ones.

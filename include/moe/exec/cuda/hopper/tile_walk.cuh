@@ -6,6 +6,7 @@
 #include <moe/exec/cuda/grouped_tiles.cuh>
 #include <moe/exec/cuda/hopper/stage_ring.cuh>
 #include <moe/exec/cuda/shared_tile.cuh>
+#include <moe/exec/tensor_core_operands.hpp>
 
 namespace moe::detail {
 
@@ -44,7 +45,7 @@ inline constexpr bool may_choose_pairs =
 // A warpgroup that copies operands to shared memory, and two that multiply them: 64 rows each of a
 // tile's 128.
 struct HopperTile {
-  static constexpr int rows = 128, columns = 256, depth = 64;
+  static constexpr int rows = 128, columns = 256, depth = hopper_step;
   static constexpr int threads = 384, copying = 128, multiplying = 256;
   static constexpr int copy_registers = 72, multiply_registers = 216;  // of 168 at the launch
 

@@ -152,6 +152,19 @@ inline constexpr auto ffn_sizes = [](auto& sizes, ParityShape const& s) {
   sizes.expert.ffn = s.ffn;
 };
 
+// In float and in one of 16 bits.
+template <class T, class Make, class SetSizes = decltype(ffn_sizes)>
+void check_parity_of(char const* what,
+                     Make const& make,
+                     SetSizes const& set_sizes = ffn_sizes,
+                     ParityShape const& shape  = {})
+{
+  CAPTURE(what);
+  Host const host{{.threads = 2, .products = Products::own}};
+  auto const reference = run_layer<double>(host, shape, make, set_sizes);
+  check_parity_in<float>("float", reference, shape, make, set_sizes);
+  check_parity_in<T>("16 bits", reference, shape, make, set_sizes);
+}
 template <class Make, class SetSizes = decltype(ffn_sizes)>
 void check_parity(char const* what,
                   Make const& make,

@@ -22,7 +22,8 @@ struct HopperTuning {
   // copies half of the tile of w for both.
   static constexpr int cluster = 1;
   // Two where experts have so many rows on average: w then has a large part of the memory's time,
-  // and fewer rows have no use for a second block.
+  // and fewer rows have no use for a second block. (On an H200 gemm_bench_cuda's specialised_pairs
+  // are 1.2 to 1.27 times as fast as specialised with 256 rows, and not with 1,536 or more.)
   static constexpr index_t pairs_from = 129, pairs_to = 1024;
   // Waits end in a trap after a few seconds, for a test whose kernel may hang.
   static constexpr bool trap_when_stuck = false;

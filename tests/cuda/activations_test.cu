@@ -17,14 +17,20 @@ auto with_expert(ExpertT const& expert)
 // Each in one type of 16 bits, as every kernel takes its time to compile.
 TEST_CASE("activations")
 {
-  check_parity_of<Half>("ReLU", [](auto const&) { return with_expert(Ffn<Relu, with_bias>{}); });
-  check_parity_of<BFloat16>("squared ReLU",
-                            [](auto const&) { return with_expert(Ffn<SquaredRelu>{}); });
-  check_parity_of<Half>("GELU", [](auto const&) { return with_expert(Ffn<Gelu, with_bias>{}); });
-  check_parity_of<BFloat16>("SiLU", [](auto const&) { return with_expert(Ffn<Silu>{}); });
-  check_parity_of<Half>("GeGLU", [](auto const&) { return with_expert(Ffn<GeGlu>{}); });
-  check_parity_of<BFloat16>("clamped",
-                            [](auto const&) { return with_expert(Ffn<ClampedGlu, with_bias>{}); });
+  check_parity_in_types(
+      Elements<Half>{}, "ReLU", [](auto const&) { return with_expert(Ffn<Relu, with_bias>{}); });
+  check_parity_in_types(Elements<BFloat16>{}, "squared ReLU", [](auto const&) {
+    return with_expert(Ffn<SquaredRelu>{});
+  });
+  check_parity_in_types(
+      Elements<Half>{}, "GELU", [](auto const&) { return with_expert(Ffn<Gelu, with_bias>{}); });
+  check_parity_in_types(
+      Elements<BFloat16>{}, "SiLU", [](auto const&) { return with_expert(Ffn<Silu>{}); });
+  check_parity_in_types(
+      Elements<Half>{}, "GeGLU", [](auto const&) { return with_expert(Ffn<GeGlu>{}); });
+  check_parity_in_types(Elements<BFloat16>{}, "clamped", [](auto const&) {
+    return with_expert(Ffn<ClampedGlu, with_bias>{});
+  });
   // Odd extents: nothing is aligned for 16-byte accesses.
   check_parity(
       "odd",

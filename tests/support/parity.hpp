@@ -152,18 +152,24 @@ inline constexpr auto ffn_sizes = [](auto& sizes, ParityShape const& s) {
   sizes.expert.ffn = s.ffn;
 };
 
-// In float and in one of 16 bits.
-template <class T, class Make, class SetSizes = decltype(ffn_sizes)>
-void check_parity_of(char const* what,
-                     Make const& make,
-                     SetSizes const& set_sizes = ffn_sizes,
-                     ParityShape const& shape  = {})
+template <class... Ts>
+struct Elements {};
+
+// In float, and in types of 16 bits.
+template <class... Ts, class Make, class SetSizes = decltype(ffn_sizes)>
+void check_parity_in_types(Elements<Ts...>,
+                           char const* what,
+                           Make const& make,
+                           SetSizes const& set_sizes = ffn_sizes,
+                           ParityShape const& shape  = {})
 {
   CAPTURE(what);
   Host const host{{.threads = 2, .products = Products::own}};
   auto const reference = run_layer<double>(host, shape, make, set_sizes);
   check_parity_in<float>("float", reference, shape, make, set_sizes);
-  check_parity_in<T>("16 bits", reference, shape, make, set_sizes);
+  (check_parity_in<Ts>(
+       std::is_same_v<Ts, Half> ? "Half" : "BFloat16", reference, shape, make, set_sizes),
+   ...);
 }
 template <class Make, class SetSizes = decltype(ffn_sizes)>
 void check_parity(char const* what,
@@ -171,12 +177,7 @@ void check_parity(char const* what,
                   SetSizes const& set_sizes = ffn_sizes,
                   ParityShape const& shape  = {})
 {
-  CAPTURE(what);
-  Host const host{{.threads = 2, .products = Products::own}};
-  auto const reference = run_layer<double>(host, shape, make, set_sizes);
-  check_parity_in<float>("float", reference, shape, make, set_sizes);
-  check_parity_in<Half>("Half", reference, shape, make, set_sizes);
-  check_parity_in<BFloat16>("BFloat16", reference, shape, make, set_sizes);
+  check_parity_in_types(Elements<Half, BFloat16>{}, what, make, set_sizes, shape);
 }
 
 }  // namespace moe::test

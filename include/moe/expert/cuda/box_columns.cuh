@@ -6,15 +6,15 @@
 
 namespace moe::detail {
 
-// What ResultBoxes stores for 64 columns: two neighbouring columns of eight blocks, of two rows;
-// and of two blocks.
-using BoxResults = std::uint32_t[8][2];
-using BlockPair  = std::uint32_t[2][2];
+// What a thread has of two blocks of eight columns: two neighbouring columns, of two rows.
+using BlockPair = std::uint32_t[2][2];
 
 // The pre-activations of column i of two.
-template <class T, int Arity, int Blocks>
-__device__ __forceinline__ Array<float, Arity> unpack_column(
-    std::uint32_t const (&z)[Arity][Blocks][2], int block, int row, int i)
+template <class T, int Arity>
+__device__ __forceinline__ Array<float, Arity> unpack_column(BlockPair const (&z)[Arity],
+                                                             int block,
+                                                             int row,
+                                                             int i)
 {
   Array<float, Arity> column;
 #pragma unroll

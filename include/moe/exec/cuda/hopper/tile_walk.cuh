@@ -52,7 +52,8 @@ struct HopperTile {
 
   static constexpr int a_bytes = rows * depth * 2, b_bytes = columns * depth * 2;
   static constexpr int stage_bytes = a_bytes + b_bytes;
-  // Boxes of 64 x 64 results on their way to device memory, two for each warpgroup.
+  // Boxes of 64 x 64 results on their way to device memory: two for each warpgroup, beside those
+  // that a tile's last stages have room for (StageProducts::place()).
   static constexpr int box_bytes = 64 * 64 * 2, boxes = 2;
 };
 static_assert(HopperTile::copy_registers * HopperTile::copying +
